@@ -1,0 +1,1 @@
+"""Super-resolution of grey images: float arrays in, float arrays out."""

@@ -1,0 +1,1 @@
+"""DICOM: receive, decode, derive, deliver."""

@@ -1,0 +1,1 @@
+"""Pages, REST and login."""
