@@ -1,1 +1,10 @@
-"""The state of the node: models, migrations, the job queue, the object store and the intake."""
+"""The state of the node: tables, the job queue, the object store and the door that both intakes share.
+
+Knows nothing of DICOM, HTTP or networks.
+"""
+
+from __future__ import annotations
+
+from db.engine import Database
+
+__all__ = ["Database"]

@@ -1,0 +1,69 @@
+"""The connection to the state: one engine, short read and write transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.orm import Session, sessionmaker
+
+_WRITE = "cxr_sr_write"
+
+
+class Database:
+    """Sessions on one database; safe to share between threads, not between processes.
+
+    `write()` takes SQLite's write lock at once (BEGIN IMMEDIATE): a read transaction that turns into a
+    write one cannot wait for the lock and fails with SQLITE_BUSY_SNAPSHOT.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 20) -> None:
+        options: dict[str, Any] = {}
+        parsed = make_url(url)
+        self.sqlite = parsed.get_backend_name() == "sqlite"
+        if self.sqlite:
+            options["connect_args"] = {"timeout": 30, "isolation_level": None}
+        else:
+            options |= {"pool_pre_ping": True}
+        self.url = url
+        self.engine: Engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, **options)
+        if self.sqlite:
+            event.listen(self.engine, "connect", _sqlite_pragmas)
+            event.listen(self.engine, "begin", _sqlite_begin)
+        self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A consistent view; whatever is changed in it is rolled back."""
+        with self._sessions() as session:
+            yield session
+            session.rollback()
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A transaction that is committed when the block ends, rolled back when it raises."""
+        with self._sessions() as session:
+            session.connection(execution_options={_WRITE: True})
+            try:
+                yield session
+                session.commit()
+            except BaseException:
+                session.rollback()
+                raise
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _sqlite_pragmas(connection: Any, _record: object) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _sqlite_begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get(_WRITE, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")

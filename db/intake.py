@@ -1,0 +1,141 @@
+"""The one way in: what both doors call with an object's bytes on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from db import events, queue
+from db.engine import Database
+from db.models import Job, Source
+from db.objects import ObjectStore, Stored
+from db.states import Priority, Purpose
+from db.types import utcnow
+
+
+class QueueFull(Exception):
+    """More jobs wait than are allowed; ask again later."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who brought an object and how; `kind` is `dimse`, `upload`, `stow`, `fetch` or `demo`."""
+
+    kind: str
+    ae_title: str | None = None
+    called_ae_title: str | None = None
+    address: str | None = None
+    user_id: int | None = None
+    actor: str = "receiver"
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """An object at the door: a file in the store's spool and what is known of it without decoding."""
+
+    file: Path
+    media_type: str
+    """`application/dicom`, `image/png`, `image/jpeg`, `image/tiff`."""
+    suffix: str = ".dcm"
+    sop_class_uid: str | None = None
+    sop_instance_uid: str | None = None
+    transfer_syntax_uid: str | None = None
+    file_name: str | None = None
+    demographics: dict[str, Any] | None = None
+    priority: Priority = Priority.ROUTINE
+    purpose: Purpose = Purpose.CLINICAL
+    requested: dict[str, Any] = field(default_factory=dict)
+    batch_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """What became of it. `resend`: the same bytes were here already, `job_id` is the job that they had."""
+
+    source_id: int
+    job_id: int
+    resend: bool
+
+
+def intake(database: Database, store: ObjectStore, arrival: Arrival, origin: Origin, *, max_waiting: int) -> Accepted:
+    """Put an object safely away and queue it; when this returns, both are on stable storage.
+
+    A byte-identical resend makes no second source, and no second job unless the upload asks for something else.
+    Raises :class:`QueueFull`, :class:`db.objects.StoreError`, :class:`sqlalchemy.exc.SQLAlchemyError`; then nothing
+    looks received: at worst an object without a row is left for the sweep of orphans.
+    """
+    with database.read() as session:
+        if queue.waiting(session) >= max_waiting:
+            raise QueueFull(f"{max_waiting} jobs are waiting already")
+    stored = store.put(arrival.file, "sources", arrival.suffix)
+    try:
+        return _commit(database, store, stored, arrival, origin)
+    except IntegrityError:  # the same bytes came by two doors at once: the other one's row stands now
+        return _commit(database, store, stored, arrival, origin)
+
+
+def _commit(database: Database, store: ObjectStore, stored: Stored, arrival: Arrival, origin: Origin) -> Accepted:
+    with database.write() as session:
+        known = session.scalar(select(Source).where(Source.sha256 == stored.sha256).with_for_update())
+        if known is None:
+            source = _new_source(stored, arrival, origin)
+            session.add(source)
+            session.flush()
+            job = _enqueue(session, source, arrival, origin)
+            return Accepted(source.id, job.id, resend=False)
+        known.times_received += 1
+        known.last_received_at = utcnow()
+        gone, known.deleted_at = known.deleted_at is not None, None
+        if gone:
+            known.object_key = stored.key
+        previous = session.scalar(select(Job).where(Job.source_id == known.id).order_by(Job.id.desc()).limit(1))
+        if gone or previous is None or _asks_for_more(previous, arrival):
+            job = _enqueue(session, known, arrival, origin)
+        else:
+            job = previous
+            events.record(session, job.id, "resend", message="the same object came again", actor=origin.actor)
+        accepted = Accepted(known.id, job.id, resend=True)
+    if not gone:
+        store.delete(stored.key)
+    return accepted
+
+
+def _asks_for_more(previous: Job, arrival: Arrival) -> bool:
+    """A person who uploads known bytes with other wishes gets a job of its own."""
+    return arrival.purpose == Purpose.MANUAL and arrival.requested != previous.requested
+
+
+def _new_source(stored: Stored, arrival: Arrival, origin: Origin) -> Source:
+    return Source(
+        sha256=stored.sha256,
+        size_bytes=stored.size_bytes,
+        object_key=stored.key,
+        media_type=arrival.media_type,
+        sop_class_uid=arrival.sop_class_uid,
+        sop_instance_uid=arrival.sop_instance_uid,
+        transfer_syntax_uid=arrival.transfer_syntax_uid,
+        origin_kind=origin.kind,
+        origin_ae_title=origin.ae_title,
+        origin_called_ae_title=origin.called_ae_title,
+        origin_address=origin.address,
+        origin_user_id=origin.user_id,
+        file_name=arrival.file_name,
+        demographics=arrival.demographics,
+    )
+
+
+def _enqueue(session: Any, source: Source, arrival: Arrival, origin: Origin) -> Job:
+    return queue.enqueue(
+        session,
+        source,
+        priority=arrival.priority,
+        purpose=arrival.purpose,
+        requested=arrival.requested,
+        batch_id=arrival.batch_id,
+        created_by=origin.user_id,
+        actor=origin.actor,
+    )

@@ -1,0 +1,364 @@
+"""The nouns of the house as tables: what was received, what is to be done, what came of it, and for whom."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import CheckConstraint, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from db.states import DeliveryState, JobState, Purpose, Relation
+from db.types import BigId, Json, UtcDateTime, utcnow
+
+Uid = String(64)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(column_0_N_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012 - read by SQLAlchemy
+        datetime: UtcDateTime,
+        dict[str, Any]: Json,
+        list[Any]: Json,
+        JobState: Enum(JobState, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
+        DeliveryState: Enum(DeliveryState, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
+        Purpose: Enum(Purpose, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
+        Relation: Enum(Relation, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
+    }
+
+
+class Installation(Base):
+    """This installation's identity, made once: the salt of every derived UID."""
+
+    __tablename__ = "installation"
+    id: Mapped[int] = mapped_column(primary_key=True)
+    uuid: Mapped[str] = mapped_column(String(36))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    __table_args__ = (CheckConstraint("id = 1", name="one_row"),)
+
+
+class Patient(Base):
+    __tablename__ = "patient"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    patient_id: Mapped[str] = mapped_column(String(64), default="")
+    issuer: Mapped[str] = mapped_column(String(64), default="")
+    name: Mapped[str] = mapped_column(String(324), default="")
+    birth_date: Mapped[str] = mapped_column(String(8), default="")
+    sex: Mapped[str] = mapped_column(String(16), default="")
+    __table_args__ = (
+        UniqueConstraint("patient_id", "issuer", "name", "birth_date"),
+        Index("ix_patient_name", "name"),
+    )
+
+
+class Study(Base):
+    __tablename__ = "study"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    patient_fk: Mapped[int] = mapped_column(ForeignKey("patient.id"), index=True)
+    study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
+    study_id: Mapped[str] = mapped_column(String(64), default="")
+    study_date: Mapped[str] = mapped_column(String(8), default="", index=True)
+    study_time: Mapped[str] = mapped_column(String(16), default="")
+    description: Mapped[str] = mapped_column(String(256), default="")
+    patient: Mapped[Patient] = relationship()
+    __table_args__ = (UniqueConstraint("patient_fk", "study_instance_uid"),)
+
+
+class Series(Base):
+    __tablename__ = "series"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    study_fk: Mapped[int] = mapped_column(ForeignKey("study.id"))
+    series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    modality: Mapped[str] = mapped_column(String(16), default="")
+    series_number: Mapped[int | None]
+    body_part: Mapped[str] = mapped_column(String(64), default="")
+    description: Mapped[str] = mapped_column(String(256), default="")
+    study: Mapped[Study] = relationship()
+    __table_args__ = (UniqueConstraint("study_fk", "series_instance_uid"),)
+
+
+class Source(Base):
+    """One received or uploaded object. The door fills the first block, examine the second."""
+
+    __tablename__ = "source"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    size_bytes: Mapped[int] = mapped_column(BigId)
+    object_key: Mapped[str] = mapped_column(String(256), unique=True)
+    media_type: Mapped[str] = mapped_column(String(64))
+    sop_class_uid: Mapped[str | None] = mapped_column(Uid)
+    sop_instance_uid: Mapped[str | None] = mapped_column(Uid, index=True)
+    transfer_syntax_uid: Mapped[str | None] = mapped_column(Uid)
+    origin_kind: Mapped[str] = mapped_column(String(16))
+    origin_ae_title: Mapped[str | None] = mapped_column(String(16))
+    origin_called_ae_title: Mapped[str | None] = mapped_column(String(16))
+    origin_address: Mapped[str | None] = mapped_column(String(64))
+    origin_user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    file_name: Mapped[str | None] = mapped_column(String(256))
+    demographics: Mapped[dict[str, Any] | None]
+    """What the upload form said of an image that is not DICOM: keywords to values."""
+    received_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    times_received: Mapped[int] = mapped_column(default=1)
+    last_received_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+    examined_at: Mapped[datetime | None]
+    relation: Mapped[Relation | None]
+    related_source_id: Mapped[int | None] = mapped_column(ForeignKey("source.id"))
+    series_fk: Mapped[int | None] = mapped_column(ForeignKey("series.id"), index=True)
+    rows: Mapped[int | None]
+    columns: Mapped[int | None]
+    bits_stored: Mapped[int | None]
+    photometric: Mapped[str | None] = mapped_column(String(16))
+    view_position: Mapped[str | None] = mapped_column(String(16))
+    pixel_digest: Mapped[str | None] = mapped_column(String(64))
+    header_digest: Mapped[str | None] = mapped_column(String(64))
+    preview_key: Mapped[str | None] = mapped_column(String(256))
+    deleted_at: Mapped[datetime | None]
+    series: Mapped[Series | None] = relationship()
+
+
+class Batch(Base):
+    """Jobs that belong together: one upload, one night's work."""
+
+    __tablename__ = "batch"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128), default="")
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class ModelVersion(Base):
+    __tablename__ = "model_version"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(128))
+    version: Mapped[str] = mapped_column(String(64))
+    digest: Mapped[str] = mapped_column(String(64))
+    first_used_at: Mapped[datetime] = mapped_column(default=utcnow)
+    __table_args__ = (UniqueConstraint("name", "version", "digest"),)
+
+
+class Job(Base):
+    """One thing to do to a source. Only `db.queue` and `db.deliveries` change its state."""
+
+    __tablename__ = "job"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    source_id: Mapped[int] = mapped_column(ForeignKey("source.id"), index=True)
+    batch_id: Mapped[int | None] = mapped_column(ForeignKey("batch.id"), index=True)
+    state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
+    reason_code: Mapped[str | None] = mapped_column(String(64))
+    reason: Mapped[str | None] = mapped_column(String(1024))
+    priority: Mapped[int] = mapped_column(default=10)
+    purpose: Mapped[Purpose] = mapped_column(default=Purpose.CLINICAL)
+    requested: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What the door asked for: optional `scale` (2, 4), `model`, `destinations` (names)."""
+    created_by: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    not_before: Mapped[datetime] = mapped_column(default=utcnow)
+    attempts: Mapped[int] = mapped_column(default=0)
+    progress: Mapped[float] = mapped_column(default=0.0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+
+    lease_token: Mapped[int] = mapped_column(default=0)
+    """Grows with every claim; a worker that holds an older one is fenced off."""
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_expires_at: Mapped[datetime | None]
+
+    rule: Mapped[str | None] = mapped_column(String(64))
+    scale: Mapped[int | None]
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"))
+    result_series_uid: Mapped[str | None] = mapped_column(Uid)
+    result_sop_uid: Mapped[str | None] = mapped_column(Uid, index=True)
+    release: Mapped[str] = mapped_column(String(8), default="auto")
+
+    source: Mapped[Source] = relationship()
+    model_version: Mapped[ModelVersion | None] = relationship()
+    result: Mapped[Result | None] = relationship(back_populates="job")
+    deliveries: Mapped[list[Delivery]] = relationship(back_populates="job", order_by="Delivery.id")
+    events: Mapped[list[JobEvent]] = relationship(order_by="JobEvent.id", viewonly=True)
+    __table_args__ = (
+        Index("ix_job_claim", "state", "priority", "id"),
+        Index("ix_job_lease", "state", "lease_expires_at"),
+    )
+
+
+class Result(Base):
+    """The derived object of a job, stored once and never overwritten."""
+
+    __tablename__ = "result"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), unique=True)
+    object_key: Mapped[str] = mapped_column(String(256), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigId)
+    sop_class_uid: Mapped[str] = mapped_column(Uid)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    rows: Mapped[int]
+    columns: Mapped[int]
+    figures: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Measured on this image: consistency, seconds, device, model."""
+    preview_key: Mapped[str | None] = mapped_column(String(256))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    deleted_at: Mapped[datetime | None]
+    job: Mapped[Job] = relationship(back_populates="result")
+
+
+class Delivery(Base):
+    """One object on its way to one destination, with a copy of the destination's settings."""
+
+    __tablename__ = "delivery"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    what: Mapped[str] = mapped_column(String(8), default="result")
+    """`result` or `original`."""
+    destination_name: Mapped[str] = mapped_column(String(64))
+    destination: Mapped[dict[str, Any]]
+    state: Mapped[DeliveryState] = mapped_column(default=DeliveryState.WAITING)
+    priority: Mapped[int] = mapped_column(default=10)
+    attempts: Mapped[int] = mapped_column(default=0)
+    not_before: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_at: Mapped[datetime]
+    lease_token: Mapped[int] = mapped_column(default=0)
+    lease_owner: Mapped[str | None] = mapped_column(String(128))
+    lease_expires_at: Mapped[datetime | None]
+    status_code: Mapped[int | None]
+    """The last DIMSE or HTTP status the destination answered."""
+    comment: Mapped[str | None] = mapped_column(String(1024))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+    stored_at: Mapped[datetime | None]
+    job: Mapped[Job] = relationship(back_populates="deliveries")
+    __table_args__ = (
+        UniqueConstraint("job_id", "what", "destination_name"),
+        Index("ix_delivery_claim", "state", "destination_name", "priority", "id"),
+    )
+
+
+class JobEvent(Base):
+    """One transition of a job or of one of its deliveries; never changed."""
+
+    __tablename__ = "job_event"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    delivery_id: Mapped[int | None] = mapped_column(ForeignKey("delivery.id"))
+    at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    """`state` for a job's transition, `delivery` for a delivery's, else what happened (`resend`, `examined`...)."""
+    before: Mapped[str | None] = mapped_column(String(16))
+    after: Mapped[str | None] = mapped_column(String(16))
+    message: Mapped[str | None] = mapped_column(String(1024))
+    actor: Mapped[str | None] = mapped_column(String(128))
+
+
+class User(Base):
+    __tablename__ = "user_account"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64), unique=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password_hash: Mapped[str | None] = mapped_column(String(256))
+    outside_identity: Mapped[str | None] = mapped_column(String(256), unique=True)
+    """Subject at an outside identity provider; None for local accounts."""
+    must_change_password: Mapped[bool] = mapped_column(default=False)
+    disabled_at: Mapped[datetime | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    last_login_at: Mapped[datetime | None]
+    __table_args__ = (CheckConstraint("role IN ('radiologist', 'admin')", name="known_role"),)
+
+
+class WebSession(Base):
+    """A login that can be revoked; the cookie carries a random token, the row its SHA-256."""
+
+    __tablename__ = "web_session"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    csrf_token: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    last_seen_at: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_at: Mapped[datetime]
+    revoked_at: Mapped[datetime | None]
+    address: Mapped[str | None] = mapped_column(String(64))
+    user: Mapped[User] = relationship()
+
+
+class ApiToken(Base):
+    __tablename__ = "api_token"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    name: Mapped[str] = mapped_column(String(64))
+    token_sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("user_account.id"), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+    user: Mapped[User] = relationship()
+
+
+class AuditEvent(Base):
+    """Who did what and when; rows are only added."""
+
+    __tablename__ = "audit_event"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
+    actor: Mapped[str] = mapped_column(String(128))
+    action: Mapped[str] = mapped_column(String(64), index=True)
+    object_type: Mapped[str | None] = mapped_column(String(32))
+    object_id: Mapped[str | None] = mapped_column(String(64))
+    address: Mapped[str | None] = mapped_column(String(64))
+    outcome: Mapped[str] = mapped_column(String(16), default="success")
+    detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+
+
+class Command(Base):
+    """What a page needs of another role: echo a destination, fetch from an archive."""
+
+    __tablename__ = "command"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(32))
+    arguments: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    state: Mapped[str] = mapped_column(String(16), default="waiting")
+    answer: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+    taken_at: Mapped[datetime | None]
+    answered_at: Mapped[datetime | None]
+    __table_args__ = (Index("ix_command_claim", "role", "state", "id"),)
+
+
+class RoleInstance(Base):
+    """A running process of a role, by its last sign of life."""
+
+    __tablename__ = "role_instance"
+    id: Mapped[str] = mapped_column(String(128), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), index=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(default=utcnow)
+    beat_at: Mapped[datetime] = mapped_column(default=utcnow)
+    stopped_at: Mapped[datetime | None]
+    info: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """Role's own facts: model, device, bound port, counts."""
+
+
+class PeerStatus(Base):
+    """The last answer of each destination to a C-ECHO or a delivery."""
+
+    __tablename__ = "peer_status"
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    checked_at: Mapped[datetime] = mapped_column(default=utcnow)
+    reachable: Mapped[bool]
+    seconds: Mapped[float | None]
+    message: Mapped[str | None] = mapped_column(String(512))

@@ -1,0 +1,184 @@
+"""The object store: immutable objects under keys of our own making.
+
+Rows hold keys, never paths; a key never contains bytes that a peer chose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+_KEY = re.compile(r"^[a-z]+/[0-9a-f]{2}/[0-9a-f]{32}(\.[a-z0-9]{1,8})?$")
+
+
+class StoreError(Exception):
+    """The store could not do it now; the message is for an administrator."""
+
+
+class StoreFull(StoreError):
+    """No room is left, or the reserve would be touched."""
+
+
+class ObjectMissing(StoreError):
+    """There is no object under that key."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the store has durably: key, lowercase hex SHA-256 and size in bytes."""
+
+    key: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Room:
+    """Free and total bytes where objects lie; None where the store does not know."""
+
+    free_bytes: int | None
+    total_bytes: int | None
+
+
+class ObjectStore(Protocol):
+    """Durable when `put` returns; readers see whole objects or none."""
+
+    @property
+    def spool(self) -> Path:
+        """A local folder from which `put` is cheapest; doors write their files here."""
+
+    def put(self, file: Path, kind: str, suffix: str = "") -> Stored:
+        """Move a local file into the store; it is gone from `file` and durable when this returns.
+
+        `kind` (`sources`, `results`, `previews`) begins the key, `suffix` (`.dcm`) ends it.
+        Raises :class:`StoreFull`, :class:`StoreError`; the file is then still at its place.
+        """
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        """A seekable stream of the object. Raises :class:`ObjectMissing`."""
+
+    def digest(self, key: str) -> str:
+        """SHA-256 of what lies there now, lowercase hex."""
+
+    def delete(self, key: str) -> None:
+        """Remove the object; without effect when it is not there."""
+
+    def keys(self, older_than: datetime) -> Iterator[str]:
+        """Keys of objects last written before that time, for the sweep of orphans."""
+
+    def room(self) -> Room:
+        """Space left."""
+
+
+def new_key(kind: str, suffix: str = "") -> str:
+    """A fresh key: kind, two digits to spread folders, 32 random hex digits, suffix."""
+    name = uuid.uuid4().hex
+    return f"{kind}/{name[:2]}/{name}{suffix}"
+
+
+def file_digest(stream: BinaryIO) -> str:
+    """SHA-256 of a stream from where it stands, lowercase hex."""
+    return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def open_store(url: str, *, reserve_bytes: int = 0) -> ObjectStore:
+    """The store that a `storage.url` names. Raises ValueError for a scheme we do not know."""
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return LocalStore(Path(unquote(parts.path)), reserve_bytes=reserve_bytes)
+    raise ValueError(f"storage.url: {parts.scheme or 'no'} scheme; expected file://")
+
+
+class LocalStore:
+    """Objects as files below one folder; file and folder are synced before `put` returns."""
+
+    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
+        self.root = root
+        self.reserve_bytes = reserve_bytes
+        self._spool = root / "spool"
+        self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+
+    @property
+    def spool(self) -> Path:
+        return self._spool
+
+    def put(self, file: Path, kind: str, suffix: str = "") -> Stored:
+        key = new_key(kind, suffix)
+        target = self._path(key)
+        try:
+            if (room := self.room()).free_bytes is not None and room.free_bytes < self.reserve_bytes:
+                raise StoreFull(f"{room.free_bytes} bytes are free, {self.reserve_bytes} are kept in reserve")
+            with file.open("rb") as stream:
+                digest = file_digest(stream)
+                size = stream.tell()
+                os.fsync(stream.fileno())
+            self._make_folder(target.parent)
+            file.replace(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            kind_of = StoreFull if error.errno in _FULL else StoreError
+            raise kind_of(f"the object could not be stored: {error.strerror}") from error
+        return Stored(key, digest, size)
+
+    @contextmanager
+    def open(self, key: str) -> Iterator[BinaryIO]:
+        try:
+            stream = self._path(key).open("rb")
+        except FileNotFoundError as error:
+            raise ObjectMissing(f"no object {key}") from error
+        with stream:
+            yield stream
+
+    def digest(self, key: str) -> str:
+        with self.open(key) as stream:
+            return file_digest(stream)
+
+    def delete(self, key: str) -> None:
+        self._path(key).unlink(missing_ok=True)
+
+    def keys(self, older_than: datetime) -> Iterator[str]:
+        limit = older_than.timestamp()
+        for path in self.root.glob("*/??/*"):
+            key = path.relative_to(self.root).as_posix()
+            if _KEY.match(key) and path.stat().st_mtime < limit:
+                yield key
+
+    def room(self) -> Room:
+        usage = shutil.disk_usage(self.root)
+        return Room(usage.free, usage.total)
+
+    def _path(self, key: str) -> Path:
+        if not _KEY.match(key):
+            raise ObjectMissing("not a key of this store")
+        return self.root / key
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make a folder durably: each new one is synced into its parent."""
+        if folder.is_dir():
+            return
+        self._make_folder(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
+        _sync_folder(folder.parent)
+
+
+_FULL = {28, 122, 27}
+"""ENOSPC, EDQUOT, EFBIG."""
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
