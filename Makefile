@@ -1,0 +1,98 @@
+# Everything from a fresh clone. Needs Python 3.11 or newer and make; the rest comes from the locks in requirements/.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+
+# A stamp is named for what it stands for, so that another lock, project file or front end makes another stamp.
+digest = $(shell cat $(1) 2>/dev/null | sha256sum | cut -c1-16)
+DEPS := $(VENV)/.deps-$(call digest,requirements/torch.txt requirements/dev.txt)
+PROJECT := $(VENV)/.project-$(call digest,pyproject.toml)
+FRONTEND := webui/frontend
+FRONTEND_FILES := $(sort $(shell test -f $(FRONTEND)/package.json && \
+	find $(FRONTEND) -type f -not -path '*/node_modules/*' -not -name '*.tsbuildinfo'))
+NODE_MODULES := $(FRONTEND)/node_modules/.installed-$(call digest,$(FRONTEND)/package.json $(FRONTEND)/package-lock.json)
+BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
+WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
+
+.PHONY: help install build-web demo serve test lint bench lock clean
+
+help:
+	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
+	@echo "make serve    the real service with your configuration (CONFIG=FILE, else cxr-sr.toml)"
+	@echo "make install  .venv with the project, its front end and its test tools"
+	@echo "make test     the test suite (ARGS='tests/db -k lease' for a part)"
+	@echo "make lint     ruff, mypy, import rules, licences"
+	@echo "make bench    the project's benchmarks"
+	@echo "make lock     write the locks again from pyproject.toml (UPGRADE=1: newer versions)"
+	@echo "make clean    remove everything that these commands built, except var/"
+
+install: $(DEPS) $(PROJECT) build-web
+
+$(PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; $(PYTHON) is `$(PYTHON) --version 2>&1`. Try: make PYTHON=python3.12 install" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' \
+		|| { echo "This Python has no venv module (Debian and Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	@echo "==> making $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# torch first and by version alone, so that the build that fits this machine is taken; the rest by hash.
+$(DEPS): | $(PY)
+	@echo "==> installing the locked dependencies (some minutes the first time)"
+	@$(PIP) install -r requirements/torch.txt
+	@$(PIP) install --no-deps --require-hashes -r requirements/dev.txt
+	@rm -f $(VENV)/.deps-*; touch $@
+
+$(PROJECT): $(DEPS)
+	@echo "==> installing cxr-sr"
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@rm -f $(VENV)/.project-*; touch $@
+
+# Vite, run by the Node that came with the locked dependencies.
+ifeq ($(FRONTEND_FILES),)
+build-web:
+else
+build-web: $(BUILT)
+
+$(NODE_MODULES): | $(DEPS)
+	@echo "==> installing the front end's build tools"
+	@cd $(FRONTEND) && $(WITH_NODE) npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+$(BUILT): $(NODE_MODULES)
+	@echo "==> building the front end"
+	@cd $(FRONTEND) && $(WITH_NODE) npm run --silent build
+	@touch $@
+endif
+
+demo: install
+	@$(VENV)/bin/cxr-sr demo $(if $(filter-out 0,$(ONCE)),--once)
+
+serve: install
+	@$(VENV)/bin/cxr-sr serve $(if $(CONFIG),--config $(CONFIG))
+
+test: install
+	@$(PY) -m pytest $(ARGS)
+
+lint: install
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/lint-imports
+	$(PY) tools/licences.py
+
+bench: install
+	@$(VENV)/bin/cxr-sr bench $(ARGS)
+
+lock: $(DEPS)
+	$(PY) tools/lock.py $(if $(UPGRADE),--upgrade)
+
+clean:
+	rm -rf $(VENV) webui/static/dist $(FRONTEND)/node_modules build dist
+	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

