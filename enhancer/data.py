@@ -1,0 +1,151 @@
+"""Images for training and evaluation: reading, splitting by patient, reducing, cutting patches."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from enhancer.errors import DataError
+from enhancer.normalise import Affine, affine_of
+
+UInt8 = npt.NDArray[np.uint8]
+Float32 = npt.NDArray[np.float32]
+Split = Literal["train", "val", "dev", "report"]
+
+NATIVE_SIDE = 256
+"""Side of the high-resolution image in the native protocol, pixels."""
+SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+
+
+def read(path: Path) -> UInt8:
+    """One image as uint8 [H, W]."""
+    try:
+        with Image.open(path) as image:
+            return np.asarray(image.convert("L"), dtype=np.uint8)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as an image: {error}") from error
+
+
+def resize(image: UInt8, height: int, width: int) -> UInt8:
+    """Pillow's antialiased bicubic, uint8 [H, W] -> uint8 [height, width]."""
+    if image.shape == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def reduced(image: UInt8, scale: int) -> UInt8:
+    """The image at one `scale`-th of its size; its sides must be multiples of `scale`."""
+    return resize(image, image.shape[0] // scale, image.shape[1] // scale)
+
+
+def half_of(patient: str) -> Literal["dev", "report"]:
+    """Which half of the validation patients one belongs to: `dev` is for choosing, `report` for the card."""
+    return "dev" if hashlib.sha256(patient.encode()).digest()[0] % 2 == 0 else "report"
+
+
+def list_images(data: Path, split: Split, dataset: str | None = None) -> list[Path]:
+    """Files of a folder with `SOURCES.csv`, by split and, if given, data set folder (`nih_512`), sorted."""
+    table = data / "SOURCES.csv"
+    folder_split = "train" if split == "train" else "val"
+    found: list[Path] = []
+    try:
+        with table.open(newline="", encoding="utf-8") as stream:
+            for row in csv.DictReader(stream):
+                if row["split"] != folder_split:
+                    continue
+                if split in ("dev", "report") and half_of(row["patient"]) != split:
+                    continue
+                path = data / row["file"]
+                if dataset is None or path.parent.name == dataset:
+                    found.append(path)
+    except (OSError, KeyError) as error:
+        raise DataError(f"{table} is needed to tell training from validation images: {error}") from error
+    if not found:
+        raise DataError(f"{data} has no images of split {split!r}" + (f" in {dataset}" if dataset else ""))
+    return sorted(found)
+
+
+def images_below(folder: Path) -> list[Path]:
+    """Every image file below a folder, sorted."""
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder of images.")
+    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not found:
+        raise DataError(f"{folder} holds no image (looked for {', '.join(sorted(SUFFIXES))}).")
+    return found
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A high-resolution image with its reductions and the affine map of each."""
+
+    hr: UInt8
+    lr: dict[int, UInt8]
+    affine: dict[int, Affine]
+
+    @classmethod
+    def of(cls, hr: UInt8, scales: Sequence[int]) -> Picture:
+        multiple = max(scales)
+        hr = hr[: hr.shape[0] // multiple * multiple, : hr.shape[1] // multiple * multiple]
+        lr = {scale: reduced(hr, scale) for scale in scales}
+        return cls(hr, lr, {scale: affine_of(image.astype(np.float32) / 255) for scale, image in lr.items()})
+
+
+class Patches:
+    """Random patches of a set of images, a pure function of (seed, iteration): resuming needs no state.
+
+    `large_share` of the patches come from the images at a larger size than the native protocol's 256x256.
+    """
+
+    def __init__(
+        self, paths: Sequence[Path], scales: Sequence[int], *, patch: int, large_share: float, seed: int
+    ) -> None:
+        self.patch = patch
+        self.large_share = large_share
+        self.seed = seed
+        self.native: list[Picture] = []
+        self.large: list[Picture] = []
+        for path in paths:
+            image = read(path)
+            self.native.append(Picture.of(resize(image, NATIVE_SIDE, NATIVE_SIDE), scales))
+            if min(image.shape) > NATIVE_SIDE:
+                self.large.append(Picture.of(image, scales))
+            if min(image.shape) >= 4 * NATIVE_SIDE:
+                half = resize(image, image.shape[0] // 2, image.shape[1] // 2)
+                self.large.append(Picture.of(half, scales))
+
+    def batch(self, iteration: int, scale: int, size: int) -> tuple[Float32, Float32]:
+        """Normalised pairs: lr float32 [size, 1, p, p] and hr float32 [size, 1, scale*p, scale*p]."""
+        rng = np.random.default_rng((self.seed, iteration))
+        side = self.patch
+        lr = np.empty((size, 1, side, side), np.float32)
+        hr = np.empty((size, 1, side * scale, side * scale), np.float32)
+        for index in range(size):
+            large = bool(self.large) and rng.random() < self.large_share
+            pool = self.large if large else self.native
+            picture = pool[int(rng.integers(len(pool)))]
+            source, affine = picture.lr[scale], picture.affine[scale]
+            top = int(rng.integers(source.shape[0] - side + 1))
+            left = int(rng.integers(source.shape[1] - side + 1))
+            small = source[top : top + side, left : left + side]
+            big = picture.hr[
+                top * scale : (top + side) * scale,
+                left * scale : (left + side) * scale,
+            ]
+            turns, mirror = int(rng.integers(4)), rng.random() < 0.5
+            gain = affine.gain * float(np.exp(rng.uniform(-0.25, 0.25)))
+            if rng.random() < 0.1:
+                gain = -gain
+            for target, patch in ((lr, small), (hr, big)):
+                turned = np.rot90(patch, turns)
+                turned = turned[:, ::-1] if mirror else turned
+                target[index, 0] = (turned.astype(np.float32) / 255 - affine.offset) / gain
+        return lr, hr
