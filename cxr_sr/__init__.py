@@ -1,1 +1,1 @@
-"""The front door: command line and supervisor."""
+"""The front door: command line, supervisor, scheduler, demo. It alone may import every room."""

@@ -1,0 +1,213 @@
+"""`cxr-sr jobs`: the job table from a shell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cxr_sr.failure import Failure
+from cxr_sr.options import actor, config_option, json_option, load, open_database, print_json, print_table
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
+    from db.models import Job
+
+STATES = ("queued", "running", "held", "delivering", "done", "failed", "skipped", "cancelled", "retracted")
+
+
+@click.group(epilog="Example: cxr-sr jobs list --state failed")
+def jobs() -> None:
+    """See and steer the job table."""
+
+
+@jobs.command("list", epilog="Example: cxr-sr jobs list --state failed --state skipped --json")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only this state (may be repeated).")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many, newest first.")
+@json_option
+@config_option
+def jobs_list(states: tuple[str, ...], limit: int, as_json: bool, config: Path | None) -> None:
+    """List jobs, newest first; no patient data is shown."""
+    from sqlalchemy import select
+    from sqlalchemy.orm import joinedload
+
+    from db.models import Job
+    from db.states import JobState
+
+    query = select(Job).options(joinedload(Job.source)).order_by(Job.id.desc()).limit(limit)
+    if states:
+        query = query.where(Job.state.in_([JobState(state) for state in states]))
+    with open_database(load(config)) as database, database.read() as session:
+        found = session.scalars(query).all()
+        rows = [_summary(job) for job in found]
+    if as_json:
+        print_json({"jobs": rows})
+        return
+    print_table(
+        ("ID", "STATE", "ORIGIN", "SCALE", "CREATED", "REASON"),
+        [(r["id"], r["state"], r["origin"], r["scale"], str(r["created"])[:19], r["reason"]) for r in rows],
+    )
+
+
+@jobs.command("show", epilog="Example: cxr-sr jobs show 42 --json")
+@click.argument("number", metavar="ID", type=int)
+@json_option
+@config_option
+def jobs_show(number: int, as_json: bool, config: Path | None) -> None:
+    """Show one job with its timeline, result and deliveries."""
+    with open_database(load(config)) as database, database.read() as session:
+        record = _whole(_job(session, number))
+    if as_json:
+        print_json(record)
+        return
+    for key, value in record.items():
+        if not isinstance(value, list | dict):
+            click.echo(f"{key:10} {'' if value is None else value}")
+    if record["result"]:
+        click.echo("result     " + ", ".join(f"{k} {v}" for k, v in record["result"].items() if not isinstance(v, dict)))
+    for delivery in record["deliveries"]:
+        click.echo(f"delivery   {delivery['destination']} {delivery['state']} {delivery['comment'] or ''}".rstrip())
+    for event in record["events"]:
+        click.echo(f"{str(event['at'])[:19]}  {event['kind']} {event['after'] or ''} {event['message'] or ''}".rstrip())
+
+
+def _change(name: str, done: str, summary: str, change: Callable[[Session, Job, str], None]) -> None:
+    """Add `cxr-sr jobs NAME ID...`, which changes each job in a transaction of its own."""
+
+    @jobs.command(name, help=summary, epilog=f"Example: cxr-sr jobs {name} 42 43")
+    @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
+    @json_option
+    @config_option
+    def command(numbers: tuple[int, ...], as_json: bool, config: Path | None) -> None:
+        _apply(name, done, numbers, as_json, config, change)
+
+
+def _apply(
+    name: str,
+    done: str,
+    numbers: tuple[int, ...],
+    as_json: bool,
+    config: Path | None,
+    change: Callable[[Session, Job, str], None],
+) -> None:
+    from db import audit
+    from db.states import IllegalTransition
+
+    rows: list[dict[str, Any]] = []
+    refused = []
+    who = actor()
+    with open_database(load(config)) as database:
+        for number in numbers:
+            try:
+                with database.write() as session:
+                    job = _job(session, number, lock=True)
+                    change(session, job, who)
+                    audit.record(session, who, f"job.{name}", object_type="job", object_id=str(number))
+                    session.flush()
+                    rows.append(_summary(job))
+            except (IllegalTransition, Failure) as error:
+                refused.append(f"job {number}: {getattr(error, 'message', error)}")
+    if as_json:
+        print_json({"jobs": rows, "refused": refused})
+    for row in rows:
+        click.echo(f"job {row['id']}: {done}, it is {row['state']} now", err=True)
+    if refused:
+        raise Failure("; ".join(refused))
+
+
+def _retry(session: Session, job: Job, who: str) -> None:
+    from db import queue
+
+    queue.retry(session, job, actor=who)
+
+
+def _cancel(session: Session, job: Job, who: str) -> None:
+    from db import queue
+
+    queue.cancel(session, job, actor=who)
+
+
+def _release(session: Session, job: Job, who: str) -> None:
+    from db import queue
+
+    queue.release(session, job, actor=who)
+
+
+_change("retry", "tried again", "Try failed, skipped or cancelled jobs again; a stored result is only sent again.", _retry)
+_change("cancel", "cancelled", "Cancel jobs: at once where they wait, soon where they run.", _cancel)
+_change("release", "released", "Let held results go to their destinations.", _release)
+
+
+@jobs.command("retract", epilog="Example: cxr-sr jobs retract 42 --reason 'wrong patient'")
+@click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
+@click.option("--reason", required=True, help="Why; it is kept with the job. No patient data, please.")
+@json_option
+@config_option
+def jobs_retract(numbers: tuple[int, ...], reason: str, as_json: bool, config: Path | None) -> None:
+    """Take results back: open deliveries are cancelled, the results hidden."""
+
+    def change(session: Session, job: Job, who: str) -> None:
+        from db import queue
+
+        queue.retract(session, job, reason=reason, actor=who)
+
+    _apply("retract", "retracted", numbers, as_json, config, change)
+
+
+def _job(session: Session, number: int, *, lock: bool = False) -> Job:
+    from db import queue
+
+    job = queue.get(session, number, lock=lock)
+    if job is None:
+        raise Failure(f"there is no job {number}; `cxr-sr jobs list` shows them")
+    return job
+
+
+def _summary(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "state": job.state.value,
+        "reason": job.reason,
+        "reason_code": job.reason_code,
+        "origin": job.source.origin_kind,
+        "sop_instance_uid": job.source.sop_instance_uid,
+        "scale": job.scale,
+        "attempts": job.attempts,
+        "created": job.created_at,
+        "finished": job.finished_at,
+    }
+
+
+def _whole(job: Job) -> dict[str, Any]:
+    from db.states import Priority
+
+    source, result = job.source, job.result
+    return {
+        **_summary(job),
+        "priority": Priority(job.priority).name.lower(),
+        "purpose": job.purpose.value,
+        "rule": job.rule,
+        "source": {
+            "id": source.id, "sha256": source.sha256, "size_bytes": source.size_bytes,
+            "sop_class_uid": source.sop_class_uid, "transfer_syntax_uid": source.transfer_syntax_uid,
+            "rows": source.rows, "columns": source.columns, "times_received": source.times_received,
+        },
+        "result": None if result is None else {
+            "sop_instance_uid": result.sop_instance_uid, "series_instance_uid": result.series_instance_uid,
+            "rows": result.rows, "columns": result.columns, "size_bytes": result.size_bytes, "figures": result.figures,
+        },
+        "deliveries": [
+            {
+                "destination": d.destination_name, "what": d.what, "state": d.state.value, "attempts": d.attempts,
+                "status": d.status_code, "comment": d.comment,
+            }
+            for d in job.deliveries
+        ],
+        "events": [
+            {"at": e.at, "kind": e.kind, "before": e.before, "after": e.after, "message": e.message, "actor": e.actor}
+            for e in job.events
+        ],
+    }  # fmt: skip

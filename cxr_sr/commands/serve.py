@@ -1,0 +1,42 @@
+"""`cxr-sr serve`: the node, or one role of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from cxr_sr.options import config_option, load
+from cxr_sr.roles import ROLES
+
+
+@click.command(epilog="Example: cxr-sr serve --config cxr-sr.toml --role receiver --role worker")
+@config_option
+@click.option(
+    "--role", "roles", multiple=True, type=click.Choice(list(ROLES)), help="Run only this role (may be repeated)."
+)
+@click.option("--lifeline", type=int, hidden=True)
+def serve(config: Path | None, roles: tuple[str, ...], lifeline: int | None) -> None:
+    """Run the node: receive, enhance, deliver, and serve its pages.
+
+    Without --role all roles run under one supervisor that restarts one that dies. SIGTERM and Ctrl-C drain: work in
+    hand is finished or handed back, then the command ends with 0.
+    """
+    settings = load(config)
+    if lifeline is not None:
+        from cxr_sr.roles import run_role
+
+        run_role(roles[0], settings, lifeline=lifeline)
+        return
+    from cxr_sr.supervisor import prepare, serve_roles
+
+    administrator = prepare(settings)
+    if administrator is not None:
+        name, password = administrator
+        click.echo(f"First start: log in as {name} with the password {password} (shown only once).", err=True)
+    if len(roles) == 1:
+        from cxr_sr.roles import run_role
+
+        run_role(roles[0], settings)
+        return
+    serve_roles(settings, config, roles or tuple(ROLES))

@@ -1,0 +1,71 @@
+"""The roles of a node: which module runs each, and how a process becomes one."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from cxr_sr.failure import Failure
+
+if TYPE_CHECKING:
+    from config import Settings
+
+ROLES: dict[str, str] = {
+    "receiver": "pacs_node.receiver",
+    "worker": "pacs_node.worker",
+    "sender": "pacs_node.sender",
+    "web": "webui.server",
+    "scheduler": "cxr_sr.scheduler",
+}
+"""Name of each role and the module whose `run(settings, stop)` is it."""
+
+ORPHAN_GRACE_SECONDS = 10.0
+"""Time a role has to drain after its supervisor has vanished."""
+
+
+def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> None:
+    """Be the role `name` in this process until SIGTERM or SIGINT; returns when it has drained.
+
+    `lifeline` is the reading end of a pipe whose other end only the supervisor holds: when it closes, the supervisor
+    is gone, however it died, and the role ends too, so that a new supervisor never meets a twin of its own roles.
+    """
+    from config.log import configure
+
+    os.umask(0o077)
+    configure(settings.log, name)
+    stop = threading.Event()
+    stop_on_signals(stop)
+    if lifeline is not None:
+        _watch(lifeline, stop)
+    run: Callable[[Settings, threading.Event], None] = importlib.import_module(ROLES[name]).run
+    run(settings, stop)
+    if not stop.is_set() and lifeline is not None:
+        raise Failure(f"the {name} ended by itself")
+
+
+def stop_on_signals(stop: threading.Event) -> None:
+    """SIGTERM, SIGINT and a closed terminal set `stop`."""
+
+    def asked(_number: int, _frame: object) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, asked)
+    signal.signal(signal.SIGINT, asked)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # not under nohup
+        signal.signal(signal.SIGHUP, asked)
+
+
+def _watch(lifeline: int, stop: threading.Event) -> None:
+    def watch() -> None:
+        while os.read(lifeline, 1):
+            pass
+        stop.set()
+        os.kill(os.getpid(), signal.SIGTERM)  # a role with a signal loop of its own (gunicorn) hears only this
+        threading.Event().wait(ORPHAN_GRACE_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="lifeline", daemon=True).start()
