@@ -1,4 +1,5 @@
-"""The one table of transfer syntaxes: which exist for radiographs, and which the decoders present here can read.
+"""The one table of transfer syntaxes: which exist for radiographs, and which the decoders present here can
+read.
 
 The receiver negotiates from :func:`decodable`, the decoder chooses from the same rows, and the conformance
 statement prints them. Importing this module imports no decoder: it only asks whether one is installed.
@@ -18,9 +19,9 @@ PYDICOM = "pydicom"
 class Codec:
     """One transfer syntax and who can read it.
 
-    decoders: import names in order of preference; the first one installed is used, the next if it fails cleanly.
-    lossy: the encoding always loses something; may_be_lossy: it can (the attributes of the object tell).
-    method: defined term of LossyImageCompressionMethod for this encoding, or empty.
+    decoders: import names in order of preference; the first one installed is used, the next if it fails
+    cleanly. lossy: the encoding always loses something; may_be_lossy: it can (the attributes of the object
+    tell). method: defined term of LossyImageCompressionMethod for this encoding, or empty.
     """
 
     uid: str
@@ -58,7 +59,10 @@ RLE_LOSSLESS = "1.2.840.10008.1.2.5"
 _TABLE = (
     Codec(EXPLICIT_VR_LITTLE_ENDIAN, "Explicit VR Little Endian", (PYDICOM,), encapsulated=False),
     Codec(IMPLICIT_VR_LITTLE_ENDIAN, "Implicit VR Little Endian", (PYDICOM,), encapsulated=False),
-    Codec(DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "Deflated Explicit VR Little Endian", (PYDICOM,), encapsulated=False),
+    Codec(
+        DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN, "Deflated Explicit VR Little Endian", (PYDICOM,),
+        encapsulated=False,
+    ),
     Codec(EXPLICIT_VR_BIG_ENDIAN, "Explicit VR Big Endian", (PYDICOM,), encapsulated=False),
     Codec(JPEG_LOSSLESS_SV1, "JPEG Lossless SV1", ("gdcm", "imagecodecs")),
     Codec(JPEG_LOSSLESS, "JPEG Lossless", ("gdcm", "imagecodecs")),
@@ -72,13 +76,17 @@ _TABLE = (
         may_be_lossy=True, method="ISO_14495_1",
     ),
     Codec(JPEG_2000, "JPEG 2000", ("openjpeg", "imagecodecs"), may_be_lossy=True, method="ISO_15444_1"),
-    Codec(HTJ2K, "High-Throughput JPEG 2000", ("openjpeg", "imagecodecs"), may_be_lossy=True, method="ISO_15444_15"),
+    Codec(
+        HTJ2K, "High-Throughput JPEG 2000", ("openjpeg", "imagecodecs"),
+        may_be_lossy=True, method="ISO_15444_15",
+    ),
     Codec(JPEG_EXTENDED, "JPEG Extended", ("imagecodecs", "gdcm"), lossy=True, method="ISO_10918_1"),
     Codec(JPEG_BASELINE, "JPEG Baseline", ("imagecodecs", "gdcm"), lossy=True, method="ISO_10918_1"),
 )  # fmt: skip
 
 CODECS: dict[str, Codec] = {codec.uid: codec for codec in _TABLE}
-"""Every transfer syntax we know for single-frame radiographs, by UID, in the order in which we prefer to receive."""
+"""Every transfer syntax we know for single-frame radiographs, by UID, in the order in which we prefer to
+receive."""
 
 
 @cache
@@ -87,7 +95,8 @@ def _is_installed(name: str) -> bool:
 
 
 def decodable() -> tuple[str, ...]:
-    """UIDs of the transfer syntaxes that the decoders installed here can read, best first. Imports none of them."""
+    """UIDs of the transfer syntaxes that the decoders installed here can read, best first. Imports none of
+    them."""
     return tuple(codec.uid for codec in CODECS.values() if codec.installed)
 
 

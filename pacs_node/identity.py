@@ -1,4 +1,5 @@
-"""Who we are on a DICOM network: one table of constants, read by the receiver, the sender and the derived object.
+"""Who we are on a DICOM network: one table of constants, read by the receiver, the sender and the derived
+object.
 
 The project has no UID root from a registration authority. Its root is made from one fixed UUID under the arc
 2.25 that ISO/IEC 9834-8 gives to everybody (PS3.5 Annex B.2), with short arcs of our own below it:
@@ -11,8 +12,8 @@ arc   meaning
 .3    instance creators: one UID for each installation
 ====  =======================================================================
 
-Anything that carries a UID under this root was made by this software, on whatever machine. That is how our own
-results are recognised when a PACS sends them back.
+Anything that carries a UID under this root was made by this software, on whatever machine. That is how our
+own results are recognised when a PACS sends them back.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Deterministic UIDs of what we make: the same work on the same source names the same object, on any rerun.
 
-Every UID is ``2.25.`` and one UUID as a decimal number (PS3.5 Annex B.2), the UUID being version 5 of a key within
-the namespace of the installation. Two installations never share a UID; one installation never makes a twin.
+Every UID is ``2.25.`` and one UUID as a decimal number (PS3.5 Annex B.2), the UUID being version 5 of a
+key within the namespace of the installation. Two installations never share a UID; one installation never
+makes a twin.
 """
 
 from __future__ import annotations
@@ -48,12 +49,14 @@ def result_uids(
 ) -> ResultUids:
     """UIDs of the object derived from one source by one model at one scale.
 
-    The series is one for each source series, model, version and scale, so that modality, laterality and body part
-    stay uniform within it. The instance depends also on what the source says and shows: corrected demographics or
-    other pixels give another instance.
+    The series is one for each source series, model, version and scale, so that modality, laterality and
+    body part stay uniform within it. The instance depends also on what the source says and shows:
+    corrected demographics or other pixels give another instance.
     """
     options = json.dumps(dict(settings or {}), sort_keys=True, default=str)
-    series = uid_from(installation, "series", study, source_series, model, version, weights_digest, scale, options)
+    series = uid_from(
+        installation, "series", study, source_series, model, version, weights_digest, scale, options
+    )
     instance = uid_from(
         installation, "instance", DERIVATION_VERSION, study, source_series, source_instance, pixel_digest,
         header_digest, model, version, weights_digest, scale, options,
@@ -77,6 +80,7 @@ def creator_uid(installation: uuid.UUID) -> str:
 
 
 def _short(*key: object) -> int:
-    """56 bits of a digest of `key`: at most 17 digits, so that root, arc and number stay within 64 characters."""
+    """56 bits of a digest of `key`: at most 17 digits, so that root, arc and number stay within 64
+    characters."""
     text = json.dumps([str(part) for part in key])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big") or 1

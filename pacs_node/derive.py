@@ -1,0 +1,218 @@
+"""The derived object: the source's data set with new pixels, and everything that is no longer true put right.
+
+What the derivation does not touch travels with the result unchanged, down to the bytes of texts in
+character sets of any kind. What no longer holds is scaled, recomputed or dropped, and what is dropped is
+said.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_dataset
+from pydicom.sequence import Sequence
+from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
+
+from pacs_node import codecs, geometry, identity, provenance
+from pacs_node.decode import PixelFormat
+from pacs_node.geometry import Enlargement
+from pacs_node.provenance import Derivation
+
+CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
+DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
+DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+
+ENHANCEABLE_SOP_CLASSES = {
+    CR_IMAGE: "Computed Radiography Image",
+    DX_FOR_PRESENTATION: "Digital X-Ray Image, for presentation",
+    SECONDARY_CAPTURE: "Secondary Capture Image",
+}
+"""SOP classes that a result can be derived from; the result is of the same class."""
+
+_NO_LONGER_TRUE = (
+    "IconImageSequence", "SmallestPixelValueInSeries", "LargestPixelValueInSeries", "FrameOfReferenceUID",
+    "PositionReferenceIndicator", "DigitalSignaturesSequence", "MACParametersSequence",
+    "EncryptedAttributesSequence", "RetrieveAETitle", "RetrieveURL", "InstanceAvailability",
+    "StorageMediaFileSetID", "StorageMediaFileSetUID", "PixelDataProviderURL", "PixelData", "FloatPixelData",
+    "DoubleFloatPixelData", "LengthToEnd", "DataSetTrailingPadding", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+)  # fmt: skip
+_DOSE_COUNTED_ELSEWHERE = (
+    "ImageAndFluoroscopyAreaDoseProduct", "EntranceDose", "EntranceDoseInmGy", "OrganDose",
+)  # fmt: skip
+
+
+def derive(
+    header: Dataset,
+    values: npt.NDArray[Any],
+    source: PixelFormat,
+    how: Derivation,
+    *,
+    transfer_syntax: str = codecs.EXPLICIT_VR_LITTLE_ENDIAN,
+    stored_bytes: int | None = None,
+    source_is_ours: bool = False,
+) -> Dataset:
+    """A new data set, ready to be written in Explicit VR Little Endian, with file meta information of its
+    own.
+
+    header: the source's data set (its pixels are not looked at), left as it is; values: Int[H*s, W*s],
+    stored values in the source's format; transfer_syntax and stored_bytes: how the source was encoded and
+    how long its compressed pixels were, for the lossy history; source_is_ours: the source is our Secondary
+    Capture of an upload. Raises ValueError where `values` do not fit the format, KeyError where `header`
+    lacks its own UIDs.
+    """
+    _check(values, source)
+    ds = copy_header(header)
+    by = Enlargement((source.rows, source.columns), (values.shape[0], values.shape[1]))
+    left_out = _drop_what_no_longer_holds(ds, how.keep_private)
+    if geometry.scale_spacings(ds, by):
+        left_out.append("unusable pixel spacing")
+    geometry.scale_shapes(ds, by)
+
+    provenance.tell_source(ds)
+    provenance.tell_equipment(ds, how, source_is_ours=source_is_ours)
+    provenance.tell_times(ds, how)
+    provenance.tell_lossy_history(
+        ds, transfer_syntax, stored_bytes, source.rows * source.columns * source.bits_allocated // 8
+    )
+    provenance.tell_derivation(ds, how, left_out)
+    provenance.warn_reader(ds, how)
+
+    ds.ImageType = ["DERIVED", "SECONDARY", "", "AI_SR"]
+    ds.SOPInstanceUID = how.uids.instance
+    ds.SeriesInstanceUID = how.uids.series
+    ds.SeriesNumber = provenance.series_number(ds.get("SeriesNumber"), how.scale)
+    if ds.SOPClassUID == DX_FOR_PRESENTATION:
+        ds.PresentationIntentType = "FOR PRESENTATION"
+        if "AcquisitionContextSequence" not in ds:
+            ds.AcquisitionContextSequence = Sequence()
+    elif ds.SOPClassUID == SECONDARY_CAPTURE and not ds.get("ConversionType"):
+        ds.ConversionType = "WSD"
+    put_pixels(ds, values, source)
+    ds.file_meta = file_meta(ds)
+    return ds
+
+
+def copy_header(header: Dataset) -> Dataset:
+    """A copy of `header` as Explicit VR Little Endian, without pixels; untouched elements keep their
+    bytes."""
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_dataset(buffer, header[:0x7FE00000])
+    length = buffer.tell()
+    buffer.seek(0)
+    return read_dataset(cast(BinaryIO, buffer), False, True, bytelength=length)
+
+
+def put_pixels(ds: Dataset, values: npt.NDArray[Any], fmt: PixelFormat) -> None:
+    """Write `values` into `ds` in the format `fmt`, but for rows and columns, which are those of `values`.
+
+    Smallest and largest value are recomputed where `ds` states them.
+    """
+    ds.Rows, ds.Columns = values.shape
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = fmt.photometric
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = fmt.bits_allocated, fmt.bits_stored, fmt.high_bit
+    ds.PixelRepresentation = int(fmt.signed)
+    if "NumberOfFrames" in ds:
+        del ds.NumberOfFrames
+    for keyword, extreme in (("SmallestImagePixelValue", values.min), ("LargestImagePixelValue", values.max)):
+        if keyword in ds:
+            del ds[keyword]
+            ds.add_new(keyword, "SS" if fmt.signed else "US", int(extreme()))
+    shift = fmt.high_bit + 1 - fmt.bits_stored
+    stored = np.left_shift(values, shift) if shift else values
+    data = stored.astype(fmt.dtype.newbyteorder("<"), copy=False).tobytes()
+    ds.add_new("PixelData", "OB" if fmt.bits_allocated == 8 else "OW", data + b"\0" * (len(data) % 2))
+
+
+def file_meta(ds: Dataset) -> FileMetaDataset:
+    """File meta information of an object that we write: our implementation, Explicit VR Little Endian."""
+    meta = FileMetaDataset()
+    meta.FileMetaInformationVersion = b"\0\1"
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = UID(codecs.EXPLICIT_VR_LITTLE_ENDIAN)
+    meta.ImplementationClassUID = UID(identity.IMPLEMENTATION_CLASS_UID)
+    meta.ImplementationVersionName = identity.IMPLEMENTATION_VERSION_NAME
+    return meta
+
+
+def write_file(ds: Dataset, path: Path) -> None:
+    """Write an object of ours as a DICOM file (PS3.10)."""
+    ds.save_as(path, enforce_file_format=True)
+
+
+def _check(values: npt.NDArray[Any], fmt: PixelFormat) -> None:
+    if values.ndim != 2 or values.dtype != fmt.dtype:
+        raise ValueError(f"expected a matrix of {fmt.dtype}, not {values.dtype} of {values.ndim} dimensions")
+    if max(values.shape) > 65535:
+        raise ValueError(f"{values.shape} is more than Rows and Columns can say")
+    if int(values.min()) < fmt.lowest or int(values.max()) > fmt.highest:
+        raise ValueError(f"values outside {fmt.lowest} to {fmt.highest}")
+
+
+def _drop_what_no_longer_holds(ds: Dataset, keep_private: frozenset[str]) -> list[str]:
+    """Remove it, and return in words what a reader might miss."""
+    left_out: list[str] = []
+    tags: list[BaseTag] = list(ds.keys())
+    overlays = [tag for tag in tags if _repeats(tag, 0x6000)]
+    curves = [tag for tag in tags if _repeats(tag, 0x5000)]
+    if overlays:
+        left_out.append("overlays")
+        geometry.drop_bitmap_shutter(ds)
+    if curves:
+        left_out.append("curves")
+    histogram = [tag for tag in tags if tag == Tag("HistogramSequence")]
+    for tag in (*overlays, *curves, *histogram):
+        del ds[tag]
+    for keyword in _NO_LONGER_TRUE:
+        if keyword in ds:
+            del ds[keyword]
+    dose = [keyword for keyword in _DOSE_COUNTED_ELSEWHERE if keyword in ds]
+    for keyword in dose:
+        del ds[keyword]
+    if dose:
+        left_out.append("dose figures")
+    if _drop_private(ds, keep_private):
+        left_out.append("private attributes")
+    return left_out
+
+
+def _drop_private(ds: Dataset, keep: frozenset[str]) -> bool:
+    """Remove private elements, in sequences too, but for the blocks of creators in `keep`; whether any
+    went."""
+    dropped = False
+    for tag in list(ds.keys()):
+        if tag.is_private:
+            creator = _creator(ds, tag)
+            if creator is None or creator not in keep:
+                del ds[tag]
+                dropped = True
+            continue
+        raw = ds.get_item(tag)
+        if raw is None or (raw.VR is not None and raw.VR != "SQ"):
+            continue
+        element = ds[tag]
+        if element.VR == "SQ":
+            for item in element.value:
+                dropped |= _drop_private(item, keep)
+    return dropped
+
+
+def _creator(ds: Dataset, tag: BaseTag) -> str | None:
+    if tag.is_private_creator:
+        return str(ds[tag].value or "").strip()
+    creator = Tag(tag.group, tag.element >> 8)
+    return str(ds[creator].value or "").strip() if creator in ds else None
+
+
+def _repeats(tag: BaseTag, group: int) -> bool:
+    return group <= tag.group <= group + 0x1E and tag.group % 2 == 0
