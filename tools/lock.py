@@ -1,8 +1,8 @@
 """Write requirements/runtime.txt and requirements/dev.txt from pyproject.toml.
 
-torch stays out of the locks: it is installed first, by the version in requirements/torch.txt, so that a machine
-can take the build that fits it (CPU, CUDA). What every build of torch needs besides is listed below and locked with
-the rest. Pins that still satisfy pyproject.toml are kept; ``--upgrade`` looks for newer ones.
+torch stays out of the locks: it is installed first, by the version in requirements/torch.txt, so that a
+machine can take the build that fits it (CPU, CUDA). What every build of torch needs besides is listed below
+and locked with the rest. Pins that still satisfy pyproject.toml are kept; ``--upgrade`` looks for newer ones.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ LOCKS = ROOT / "requirements"
 #: What every build of torch requires and pyproject.toml does not name.
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions")
 
-HEADER = "# Written by `make lock` from pyproject.toml. Install with: pip install --no-deps --require-hashes -r {name}\n"
+HEADER = "# Written by `make lock`. Install with: pip install --no-deps --require-hashes -r {name}\n"
 
 
 def requirements(*extras: str) -> list[str]:
-    """Return the requirements of pyproject.toml with the named extras, without torch, with what torch needs."""
+    """Return the requirements of pyproject.toml with the named extras: what torch needs instead of torch."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = list(project["dependencies"])
     for extra in extras:
         wanted += project["optional-dependencies"][extra]
     names = [re.split(r"[\[<>=!~; ]", line, maxsplit=1)[0].lower() for line in wanted]
-    return sorted([line for line, name in zip(wanted, names, strict=True) if name != "torch"] + [*TORCH_NEEDS])
+    without_torch = [line for line, name in zip(wanted, names, strict=True) if name != "torch"]
+    return sorted([*without_torch, *TORCH_NEEDS])
 
 
 def compile_lock(name: str, wanted: list[str], *, constraint: Path | None, upgrade: bool) -> None:

@@ -1,7 +1,7 @@
 """Make the sample radiographs in cxr_sr/samples from the development images.
 
-Two chest radiographs of NIH ChestX-ray14 become CR objects with invented demographics; a third sample is a real CR
-object, copied as it is. Run again it writes the same bytes::
+Two chest radiographs of NIH ChestX-ray14 become CR objects with invented demographics; a third sample is a
+real CR object, copied as it is. Run again it writes the same bytes::
 
     python tools/make_samples.py path/to/shared/data
 """
@@ -15,15 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import UID, ComputedRadiographyImageStorage, ExplicitVRLittleEndian
 
 SAMPLES = Path(__file__).resolve().parent.parent / "cxr_sr" / "samples"
 REAL_CR = ("dicom/chest_cr_fuji_10bit_mono1_explicit.dcm", "chest_pa_fuji_440.dcm")
 
 #: Of pydicom, so that nothing in a sample looks like a result of this project.
-IMPLEMENTATION = "1.2.826.0.1.3680043.8.498.1"
+IMPLEMENTATION = UID("1.2.826.0.1.3680043.8.498.1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,13 @@ WRAPPED = (
 )  # fmt: skip
 
 
-def uid(*parts: str) -> str:
+def uid(*parts: str) -> UID:
     """Return the same UID under the arc 2.25 for the same parts."""
-    return f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, '/'.join(('cxr-sr', 'sample', *parts))).int}"
+    return UID(f"2.25.{uuid.uuid5(uuid.NAMESPACE_URL, '/'.join(('cxr-sr', 'sample', *parts))).int}")
 
 
-def pixels(path: Path, side: int, bits: int) -> np.ndarray:
-    """Read an 8-bit image and return it as uint [side, side] of ``bits`` bits, Lanczos-reduced where it is larger."""
+def pixels(path: Path, side: int, bits: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+    """Read an 8-bit image as unsigned [side, side] of ``bits`` bits, Lanczos-reduced where it is larger."""
     with Image.open(path) as image:
         grey = image.convert("L").convert("F")
     if grey.size != (side, side):
@@ -105,7 +106,9 @@ def wrap(sample: Sample, data: Path) -> FileDataset:
     ds.Manufacturer, ds.InstitutionName = "", "NIH Clinical Center"
 
     ds.ImageType = ["DERIVED", "PRIMARY"]
-    ds.DerivationDescription = "From the 8-bit release of NIH ChestX-ray14: reduced by Lanczos, once lossy as WebP"
+    ds.DerivationDescription = (
+        "From the 8-bit release of NIH ChestX-ray14: reduced by Lanczos, once lossy as WebP"
+    )
     ds.PatientOrientation = ["L", "F"]
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.Rows, ds.Columns = stored.shape
@@ -115,13 +118,14 @@ def wrap(sample: Sample, data: Path) -> FileDataset:
     ds.BurnedInAnnotation = "NO"
     ds.LossyImageCompression = "01"
     ds.LossyImageCompressionRatio = f"{512 * 512 / source.stat().st_size:.1f}"
-    ds.add_new("PixelData", "OB" if stored.itemsize == 1 else "OW", stored.astype(stored.dtype.newbyteorder("<")).tobytes())
+    little_endian = stored.astype(stored.dtype.newbyteorder("<"))
+    ds.add_new("PixelData", "OB" if stored.itemsize == 1 else "OW", little_endian.tobytes())
     return ds
 
 
 def main() -> None:
     """Write all samples."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Make the sample radiographs in cxr_sr/samples.")
     parser.add_argument("data", type=Path, help="the folder that holds cxr/ and dicom/")
     data = parser.parse_args().data
     SAMPLES.mkdir(exist_ok=True)
