@@ -34,7 +34,7 @@ DCMTK = (
 
 
 def _program(*names: str, of_wheel: bool = False) -> Callable[[], Path | None]:
-    """Find the first of ``names`` that the system has, or with ``of_wheel`` that a locked wheel has installed.
+    """Find the first of ``names`` that the system has, or with ``of_wheel`` that a locked wheel installed.
 
     The two are kept apart because pynetdicom installs scripts under the names of dcmtk's programs.
     """

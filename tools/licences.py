@@ -1,7 +1,7 @@
 """Check the licences of everything that the locks install, and that all of it is installed as locked.
 
 A hospital product may use what is in :data:`PERMISSIVE`. Anything else needs an entry in :data:`EXCEPTIONS`
-that says why it may stay; an exception that no longer applies is an error too. torch is checked like the rest.
+that says why it may stay; an exception that no longer applies is an error too.
 """
 
 from __future__ import annotations
