@@ -1,7 +1,7 @@
 """The command line `cxr-sr`: the list of its commands, and how any of them ends.
 
-Exit status: 0 done, 1 the work failed, 2 wrong usage. Data goes to stdout, everything else to stderr, and never a
-traceback unless `--debug` asks for it.
+Exit status: 0 done, 1 the work failed, 2 wrong usage. Data goes to stdout, everything else to stderr, and
+never a traceback unless `--debug` asks for it.
 """
 
 from __future__ import annotations
@@ -74,7 +74,9 @@ def _version(ctx: click.Context, _param: click.Parameter, wanted: bool) -> None:
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: cxr-sr serve --config cxr-sr.toml",
 )
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version.")
+@click.option(
+    "--version", is_flag=True, is_eager=True, expose_value=False, callback=_version, help="Show the version."
+)
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of what goes wrong.")
 def cli() -> None:
     """Receive chest radiographs, enhance them and return them to the PACS.

@@ -30,8 +30,9 @@ ORPHAN_GRACE_SECONDS = 10.0
 def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> None:
     """Be the role `name` in this process until SIGTERM or SIGINT; returns when it has drained.
 
-    `lifeline` is the reading end of a pipe whose other end only the supervisor holds: when it closes, the supervisor
-    is gone, however it died, and the role ends too, so that a new supervisor never meets a twin of its own roles.
+    `lifeline` is the reading end of a pipe whose other end only the supervisor holds: when it closes, the
+    supervisor is gone, however it died, and the role ends too, so that a new supervisor never meets a twin of
+    its own roles.
     """
     from config.log import configure
 
@@ -64,7 +65,9 @@ def _watch(lifeline: int, stop: threading.Event) -> None:
         while os.read(lifeline, 1):
             pass
         stop.set()
-        os.kill(os.getpid(), signal.SIGTERM)  # a role with a signal loop of its own (gunicorn) hears only this
+        os.kill(
+            os.getpid(), signal.SIGTERM
+        )  # a role with a signal loop of its own (gunicorn) hears only this
         threading.Event().wait(ORPHAN_GRACE_SECONDS)
         os._exit(1)
 

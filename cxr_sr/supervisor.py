@@ -1,4 +1,6 @@
-"""One supervisor for the roles of a node: starts them as processes, restarts one that dies, drains them at the end."""
+"""One supervisor for the roles of a node: starts them as processes, restarts one that dies, drains them at
+the end.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ LOCK_SECONDS = 5.0
 
 
 def restart_wait(failures: int) -> float:
-    """Seconds before the next start after that many failures in a row: half a second, doubling to half a minute."""
+    """Seconds before the next start after that many failures in a row: half a second, doubling to half a
+    minute.
+    """
     return 0.0 if failures <= 0 else float(min(LONGEST_WAIT, 0.5 * 2.0 ** (failures - 1)))
 
 
@@ -100,7 +104,16 @@ class Supervisor:
             self._start(child, now)
 
     def _start(self, child: Child, now: float) -> None:
-        command = [sys.executable, "-m", "cxr_sr", "serve", "--role", child.role, "--lifeline", str(self._reading)]
+        command = [
+            sys.executable,
+            "-m",
+            "cxr_sr",
+            "serve",
+            "--role",
+            child.role,
+            "--lifeline",
+            str(self._reading),
+        ]
         if self.config is not None:
             command += ["--config", str(self.config)]
         child.started_at = now
@@ -131,7 +144,9 @@ class Supervisor:
 
 @contextmanager
 def node_lock(data_dir: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None]:
-    """Hold the data folder as the only node; waits a little for one that is just ending. Raises :class:`Failure`."""
+    """Hold the data folder as the only node; waits a little for one that is just ending. Raises
+    :class:`Failure`.
+    """
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = data_dir / "node.lock"
     with path.open("a+") as file:
@@ -145,7 +160,8 @@ def node_lock(data_dir: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None
                     file.seek(0)
                     owner = file.read().strip() or "unknown"
                     raise Failure(
-                        f"another node (process {owner}) already uses {data_dir}; stop it, or give this one its own data_dir"
+                        f"another node (process {owner}) already uses {data_dir}; "
+                        "stop it, or give this one its own data_dir"
                     ) from None
                 time.sleep(0.1)
         file.seek(0)
@@ -156,7 +172,9 @@ def node_lock(data_dir: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None
 
 
 def prepare(settings: Settings) -> tuple[str, str] | None:
-    """Bring the schema up to date; returns name and password of the first administrator when one was just made."""
+    """Bring the schema up to date; returns name and password of the first administrator when one was just
+    made.
+    """
     from db import Database, people, schema
 
     os.umask(0o077)
@@ -234,7 +252,11 @@ def serve_roles(settings: Settings, config: Path | None, roles: Sequence[str]) -
 
 
 def _announce(
-    settings: Settings, environment: dict[str, str], roles: Sequence[str], since: datetime, stop: threading.Event
+    settings: Settings,
+    environment: dict[str, str],
+    roles: Sequence[str],
+    since: datetime,
+    stop: threading.Event,
 ) -> None:
     up = wait_for_roles(settings, roles, since, stop, 60)
     if stop.is_set():

@@ -25,8 +25,16 @@ def jobs() -> None:
 
 
 @jobs.command("list", epilog="Example: cxr-sr jobs list --state failed --state skipped --json")
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only this state (may be repeated).")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=50, show_default=True, help="At most so many, newest first.")
+@click.option(
+    "--state", "states", multiple=True, type=click.Choice(STATES), help="Only this state (may be repeated)."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=50,
+    show_default=True,
+    help="At most so many, newest first.",
+)
 @json_option
 @config_option
 def jobs_list(states: tuple[str, ...], limit: int, as_json: bool, config: Path | None) -> None:
@@ -67,11 +75,18 @@ def jobs_show(number: int, as_json: bool, config: Path | None) -> None:
         if not isinstance(value, list | dict):
             click.echo(f"{key:10} {'' if value is None else value}")
     if record["result"]:
-        click.echo("result     " + ", ".join(f"{k} {v}" for k, v in record["result"].items() if not isinstance(v, dict)))
-    for delivery in record["deliveries"]:
-        click.echo(f"delivery   {delivery['destination']} {delivery['state']} {delivery['comment'] or ''}".rstrip())
-    for event in record["events"]:
-        click.echo(f"{str(event['at'])[:19]}  {event['kind']} {event['after'] or ''} {event['message'] or ''}".rstrip())
+        click.echo(
+            "result     "
+            + ", ".join(f"{k} {v}" for k, v in record["result"].items() if not isinstance(v, dict))
+        )
+    for d in record["deliveries"]:
+        _echo("delivery  ", d["what"], "to", d["destination_name"], d["state"], d["comment"])
+    for e in record["events"]:
+        _echo(str(e["at"])[:19], e["kind"], e["after"], e["message"])
+
+
+def _echo(*words: object) -> None:
+    click.echo(" ".join(str(word) for word in words if word is not None))
 
 
 def _change(name: str, done: str, summary: str, change: Callable[[Session, Job, str], None]) -> None:
@@ -136,7 +151,12 @@ def _release(session: Session, job: Job, who: str) -> None:
     queue.release(session, job, actor=who)
 
 
-_change("retry", "tried again", "Try failed, skipped or cancelled jobs again; a stored result is only sent again.", _retry)
+_change(
+    "retry",
+    "tried again",
+    "Try failed, skipped or cancelled jobs again; a stored result is only sent again.",
+    _retry,
+)
 _change("cancel", "cancelled", "Cancel jobs: at once where they wait, soon where they run.", _cancel)
 _change("release", "released", "Let held results go to their destinations.", _release)
 
@@ -184,30 +204,21 @@ def _summary(job: Job) -> dict[str, Any]:
 def _whole(job: Job) -> dict[str, Any]:
     from db.states import Priority
 
-    source, result = job.source, job.result
+    source = ("id", "sha256", "size_bytes", "sop_class_uid", "transfer_syntax_uid", "rows", "columns")
+    result = ("sop_instance_uid", "series_instance_uid", "rows", "columns", "size_bytes", "figures")
+    delivery = ("destination_name", "what", "state", "attempts", "status_code", "comment")
+    event = ("at", "kind", "before", "after", "message", "actor")
     return {
         **_summary(job),
         "priority": Priority(job.priority).name.lower(),
-        "purpose": job.purpose.value,
+        "purpose": job.purpose,
         "rule": job.rule,
-        "source": {
-            "id": source.id, "sha256": source.sha256, "size_bytes": source.size_bytes,
-            "sop_class_uid": source.sop_class_uid, "transfer_syntax_uid": source.transfer_syntax_uid,
-            "rows": source.rows, "columns": source.columns, "times_received": source.times_received,
-        },
-        "result": None if result is None else {
-            "sop_instance_uid": result.sop_instance_uid, "series_instance_uid": result.series_instance_uid,
-            "rows": result.rows, "columns": result.columns, "size_bytes": result.size_bytes, "figures": result.figures,
-        },
-        "deliveries": [
-            {
-                "destination": d.destination_name, "what": d.what, "state": d.state.value, "attempts": d.attempts,
-                "status": d.status_code, "comment": d.comment,
-            }
-            for d in job.deliveries
-        ],
-        "events": [
-            {"at": e.at, "kind": e.kind, "before": e.before, "after": e.after, "message": e.message, "actor": e.actor}
-            for e in job.events
-        ],
-    }  # fmt: skip
+        "source": _some(job.source, source),
+        "result": _some(job.result, result) if job.result is not None else None,
+        "deliveries": [_some(d, delivery) for d in job.deliveries],
+        "events": [_some(e, event) for e in job.events],
+    }
+
+
+def _some(row: object, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(row, name) for name in names}

@@ -26,7 +26,13 @@ def user() -> None:
 
 @user.command("add", epilog="Example: cxr-sr user add ada --role radiologist --must-change")
 @click.argument("name")
-@click.option("--role", type=click.Choice(ROLES), default="radiologist", show_default=True, help="What the person may do.")
+@click.option(
+    "--role",
+    type=click.Choice(ROLES),
+    default="radiologist",
+    show_default=True,
+    help="What the person may do.",
+)
 @click.option("--must-change", is_flag=True, help="Ask for another password at the first login.")
 @config_option
 def user_add(name: str, role: str, must_change: bool, config: Path | None) -> None:
@@ -36,13 +42,21 @@ def user_add(name: str, role: str, must_change: bool, config: Path | None) -> No
     settings = load(config)
     with open_database(settings) as database:
         with database.read() as session:
-            if _find(session, name) is not None:
-                raise Failure(f"there is a user {name} already; choose another name, or use `cxr-sr user passwd {name}`")
+            if people.named(session, name) is not None:
+                raise Failure(
+                    f"there is a user {name} already; choose another name, or use `cxr-sr user passwd {name}`"
+                )
         password = _ask_password(name)
         with database.write() as session:
             added = people.add_user(session, name, role, password, must_change=must_change)
-            session.flush()
-            audit.record(session, actor(), "user.add", object_type="user", object_id=str(added.id), detail={"role": role})
+            audit.record(
+                session,
+                actor(),
+                "user.add",
+                object_type="user",
+                object_id=str(added.id),
+                detail={"role": role},
+            )
     click.echo(f"{name} may log in now as {role}", err=True)
 
 
@@ -92,7 +106,12 @@ def user_list(as_json: bool, config: Path | None) -> None:
         people = session.scalars(select(User).order_by(User.name)).all()
     if as_json:
         rows = [
-            {"name": p.name, "role": p.role, "disabled": p.disabled_at is not None, "last_login": p.last_login_at}
+            {
+                "name": p.name,
+                "role": p.role,
+                "disabled": p.disabled_at is not None,
+                "last_login": p.last_login_at,
+            }
             for p in people
         ]
         print_json({"users": rows})
@@ -112,7 +131,9 @@ def token() -> None:
 @click.argument("user_name", metavar="USER")
 @click.option("--name", required=True, help="What the token is for.")
 @click.option("--role", type=click.Choice(ROLES), help="Less than the user's own role, if wanted.")
-@click.option("--days", type=click.IntRange(min=1), help="Days that it is valid; without it until it is revoked.")
+@click.option(
+    "--days", type=click.IntRange(min=1), help="Days that it is valid; without it until it is revoked."
+)
 @config_option
 def token_create(user_name: str, name: str, role: str | None, days: int | None, config: Path | None) -> None:
     """Make a token that acts as USER; it is printed once and cannot be shown again."""
@@ -121,7 +142,6 @@ def token_create(user_name: str, name: str, role: str | None, days: int | None, 
     with open_database(load(config)) as database, database.write() as session:
         person = _user(session, user_name)
         raw, made = people.create_token(session, person, name, role=role, days=days)
-        session.flush()
         audit.record(session, actor(), "token.create", object_type="token", object_id=str(made.id))
         number = made.id
     click.echo(f"token {number} for {user_name}; keep it safe, it is not shown again:", err=True)
@@ -158,9 +178,15 @@ def token_list(as_json: bool, config: Path | None) -> None:
 
     now = utcnow()
     with open_database(load(config)) as database, database.read() as session:
-        tokens = session.scalars(select(ApiToken).options(joinedload(ApiToken.user)).order_by(ApiToken.id)).all()
+        tokens = session.scalars(
+            select(ApiToken).options(joinedload(ApiToken.user)).order_by(ApiToken.id)
+        ).all()
     states = [
-        "revoked" if t.revoked_at else "expired" if t.expires_at is not None and t.expires_at < now else "valid"
+        "revoked"
+        if t.revoked_at
+        else "expired"
+        if t.expires_at is not None and t.expires_at < now
+        else "valid"
         for t in tokens
     ]
     if as_json:
@@ -183,9 +209,13 @@ def token_list(as_json: bool, config: Path | None) -> None:
 
 
 def _ask_password(name: str) -> str:
-    """From a prompt on a terminal, else the first line of stdin; never from the command line, where `ps` shows it."""
+    """From a prompt on a terminal, else the first line of stdin; never from the command line, where `ps`
+    shows it.
+    """
     if sys.stdin.isatty():
-        answer: str = click.prompt(f"Password for {name}", hide_input=True, confirmation_prompt=True, err=True)
+        answer: str = click.prompt(
+            f"Password for {name}", hide_input=True, confirmation_prompt=True, err=True
+        )
         return answer
     password = sys.stdin.readline().rstrip("\r\n")
     if not password:
@@ -193,16 +223,10 @@ def _ask_password(name: str) -> str:
     return password
 
 
-def _find(session: Session, name: str) -> User | None:
-    from sqlalchemy import select
-
-    from db.models import User
-
-    return session.scalar(select(User).where(User.name == name))
-
-
 def _user(session: Session, name: str) -> User:
-    found = _find(session, name)
+    from db import people
+
+    found = people.named(session, name)
     if found is None:
         raise Failure(f"there is no user {name}; `cxr-sr user list` shows them")
     return found

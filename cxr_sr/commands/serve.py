@@ -13,14 +13,18 @@ from cxr_sr.roles import ROLES
 @click.command(epilog="Example: cxr-sr serve --config cxr-sr.toml --role receiver --role worker")
 @config_option
 @click.option(
-    "--role", "roles", multiple=True, type=click.Choice(list(ROLES)), help="Run only this role (may be repeated)."
+    "--role",
+    "roles",
+    multiple=True,
+    type=click.Choice(list(ROLES)),
+    help="Run only this role (may be repeated).",
 )
 @click.option("--lifeline", type=int, hidden=True)
 def serve(config: Path | None, roles: tuple[str, ...], lifeline: int | None) -> None:
     """Run the node: receive, enhance, deliver, and serve its pages.
 
-    Without --role all roles run under one supervisor that restarts one that dies. SIGTERM and Ctrl-C drain: work in
-    hand is finished or handed back, then the command ends with 0.
+    Without --role all roles run under one supervisor that restarts one that dies. SIGTERM and Ctrl-C drain:
+    work in hand is finished or handed back, then the command ends with 0.
     """
     settings = load(config)
     if lifeline is not None:

@@ -1,0 +1,26 @@
+"""`cxr-sr train`: the generator and the discriminator, from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command(epilog="Example: cxr-sr train --config enhancer/configs/srresnet.toml --resume")
+@click.option(
+    "--config",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The recipe: data, network, schedule, where to save.",
+)
+@click.option("--resume", is_flag=True, help="Go on where the run was broken off.")
+def train(config: Path, resume: bool) -> None:
+    """Train as the recipe says; the path of the last checkpoint is printed at the end."""
+    from enhancer.train import train as run
+
+    outcome = run(config, resume=resume)
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in outcome.figures.items())
+    click.echo(f"{outcome.iterations} iterations in {outcome.minutes:.1f} minutes; {figures}", err=True)
+    click.echo(str(outcome.checkpoint))
