@@ -1,0 +1,91 @@
+/** The event stream, once for all tabs: browsers allow few connections to a server, and each page wants one. */
+
+export interface JobEvent {
+  readonly id: number;
+  readonly state: string;
+}
+
+export type Liveness = "live" | "lost";
+
+type Message = { kind: "event"; event: JobEvent } | { kind: "liveness"; liveness: Liveness } | { kind: "hello" };
+
+const URL_OF_EVENTS = "/api/v1/events";
+const RETRY_MS = 5000;
+
+const listeners: ((event: JobEvent) => void)[] = [];
+const watchers: ((liveness: Liveness) => void)[] = [];
+
+export function onEvent(listener: (event: JobEvent) => void): void {
+  listeners.push(listener);
+}
+
+export function onLiveness(watcher: (liveness: Liveness) => void): void {
+  watchers.push(watcher);
+}
+
+function deliver(message: Message): void {
+  if (message.kind === "event") for (const listener of listeners) listener(message.event);
+  else if (message.kind === "liveness") for (const watcher of watchers) watcher(message.liveness);
+}
+
+/** The job and its state from the data of one event; null for what is not about a job's state. */
+export function parse(data: string): JobEvent | null {
+  try {
+    const found = JSON.parse(data) as { job_id?: unknown; job?: unknown; id?: unknown; state?: unknown };
+    const id = Number(found.job_id ?? found.job ?? found.id);
+    return Number.isInteger(id) ? { id, state: typeof found.state === "string" ? found.state : "" } : null;
+  } catch {
+    return null;
+  }
+}
+
+/** Listen until the page goes; `share` hands everything on to the other tabs. */
+function listen(share: (message: Message) => void): () => Liveness {
+  let liveness: Liveness = "lost";
+  const tell = (next: Liveness): void => {
+    liveness = next;
+    const message: Message = { kind: "liveness", liveness: next };
+    deliver(message);
+    share(message);
+  };
+  const hear = (raw: MessageEvent<string>): void => {
+    const event = parse(raw.data);
+    if (event === null) return;
+    const message: Message = { kind: "event", event };
+    deliver(message);
+    share(message);
+  };
+  const open = (): void => {
+    const source = new EventSource(URL_OF_EVENTS);
+    source.onopen = () => tell("live");
+    source.onmessage = hear;
+    for (const name of ["job", "state", "delivery"]) source.addEventListener(name, hear as EventListener);
+    source.onerror = () => {
+      tell("lost");
+      if (source.readyState === EventSource.CLOSED) window.setTimeout(open, RETRY_MS);
+    };
+    window.addEventListener("pagehide", () => source.close(), { once: true });
+  };
+  open();
+  return () => liveness;
+}
+
+/** Start: the first tab opens the stream and tells the others, the next takes over when it closes. */
+export function start(): void {
+  if (!("locks" in navigator) || !("BroadcastChannel" in window)) {
+    listen(() => undefined);
+    return;
+  }
+  const channel = new BroadcastChannel("cxr-sr-events");
+  let liveness: (() => Liveness) | null = null;
+  channel.onmessage = (raw: MessageEvent<Message>) => {
+    if (raw.data.kind === "hello") {
+      if (liveness) channel.postMessage({ kind: "liveness", liveness: liveness() } satisfies Message);
+    } else deliver(raw.data);
+  };
+  void navigator.locks.request("cxr-sr-events", () => {
+    liveness = listen((message) => channel.postMessage(message));
+    return new Promise<never>(() => undefined);
+  });
+  channel.postMessage({ kind: "hello" } satisfies Message);
+}

@@ -1,0 +1,38 @@
+/** <time> in the reader's own language and zone; the server writes UTC for readers without JavaScript. */
+
+const stamp = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "long" });
+const clock = new Intl.DateTimeFormat(undefined, { timeStyle: "medium" });
+const day = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeZone: "UTC" });
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto", style: "short" });
+
+function ago(moment: Date): string {
+  const seconds = (moment.getTime() - Date.now()) / 1000;
+  const size = Math.abs(seconds);
+  if (size < 45) return relative.format(Math.round(seconds / 5) * 5 || 0, "second");
+  if (size < 45 * 60) return relative.format(Math.round(seconds / 60), "minute");
+  if (size < 20 * 3600) return relative.format(Math.round(seconds / 3600), "hour");
+  return stamp.format(moment);
+}
+
+/** Write every <time> below `root` anew. */
+export function localise(root: ParentNode = document): void {
+  for (const element of root.querySelectorAll<HTMLTimeElement>("time[datetime]")) {
+    const moment = new Date(element.dateTime);
+    if (Number.isNaN(moment.getTime())) continue;
+    const form = element.dataset["form"] ?? "stamp";
+    if (form === "day") {
+      element.textContent = day.format(moment);
+      continue;
+    }
+    element.textContent = form === "ago" ? ago(moment) : form === "clock" ? clock.format(moment) : stamp.format(moment);
+    element.title = full.format(moment);
+  }
+}
+
+/** Keep the relative ones true while the page stays open. */
+export function keepTrue(): void {
+  window.setInterval(() => {
+    if (document.visibilityState === "visible") localise();
+  }, 20_000);
+}
