@@ -1,1 +1,41 @@
-"""Super-resolution of grey images: float arrays in, float arrays out."""
+"""The enhancer: images as float arrays in, enhanced images as float arrays out.
+
+    model = enhancer.load("srgan", device="auto")
+    sr = model.enhance(lr, scale=4)
+
+It knows nothing of DICOM, HTTP or the database, and needs numpy, torch, pillow, safetensors, tqdm and
+scikit-image alone.
+"""
+
+from __future__ import annotations
+
+from enhancer.consistency import Consistency
+from enhancer.errors import (
+    DataError,
+    DeviceError,
+    EnhancerError,
+    ModelFileError,
+    ModelInputError,
+    ModelOutputError,
+    RecipeError,
+    TrainingError,
+)
+from enhancer.model import IdentityModel, Model, ModelInfo, load
+from enhancer.modelfile import shipped_names
+
+__all__ = [
+    "Consistency",
+    "DataError",
+    "DeviceError",
+    "EnhancerError",
+    "IdentityModel",
+    "Model",
+    "ModelFileError",
+    "ModelInfo",
+    "ModelInputError",
+    "ModelOutputError",
+    "RecipeError",
+    "TrainingError",
+    "load",
+    "shipped_names",
+]

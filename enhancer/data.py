@@ -34,6 +34,11 @@ def read(path: Path) -> UInt8:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
+def unit(image: UInt8) -> Float32:
+    """uint8 -> float32 in [0, 1]."""
+    return image.astype(np.float32) / np.float32(255)
+
+
 def resize(image: UInt8, height: int, width: int) -> UInt8:
     """Pillow's antialiased bicubic, uint8 [H, W] -> uint8 [height, width]."""
     if image.shape == (height, width):
@@ -73,6 +78,18 @@ def list_images(data: Path, split: Split, dataset: str | None = None) -> list[Pa
     return sorted(found)
 
 
+def list_patients(data: Path) -> dict[Path, str]:
+    """The patient of each validation image that the `SOURCES.csv` in `data` or a folder above it lists."""
+    data = data.resolve()
+    root = next((folder for folder in (data, *data.parents) if (folder / "SOURCES.csv").is_file()), None)
+    if root is None:
+        raise DataError(
+            f"Neither {data} nor a folder above it has a SOURCES.csv, which tells the patients apart."
+        )
+    with (root / "SOURCES.csv").open(newline="", encoding="utf-8") as stream:
+        return {root / row["file"]: row["patient"] for row in csv.DictReader(stream) if row["split"] == "val"}
+
+
 def images_below(folder: Path) -> list[Path]:
     """Every image file below a folder, sorted."""
     if not folder.is_dir():
@@ -96,7 +113,7 @@ class Picture:
         multiple = max(scales)
         hr = hr[: hr.shape[0] // multiple * multiple, : hr.shape[1] // multiple * multiple]
         lr = {scale: reduced(hr, scale) for scale in scales}
-        return cls(hr, lr, {scale: affine_of(image.astype(np.float32) / 255) for scale, image in lr.items()})
+        return cls(hr, lr, {scale: affine_of(unit(image)) for scale, image in lr.items()})
 
 
 class Patches:
@@ -147,5 +164,5 @@ class Patches:
             for target, patch in ((lr, small), (hr, big)):
                 turned = np.rot90(patch, turns)
                 turned = turned[:, ::-1] if mirror else turned
-                target[index, 0] = (turned.astype(np.float32) / 255 - affine.offset) / gain
+                target[index, 0] = (unit(turned) - affine.offset) / gain
         return lr, hr

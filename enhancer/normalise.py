@@ -1,9 +1,9 @@
 """The one affine map between an image and what the network sees.
 
-It is computed from the whole image, never from a tile, so that `f(a*x + b) = a*f(x) + b` holds by construction,
-for negative `a` too: the mean is taken away, the spread brought to a fixed value, and the sign chosen so that
-the grey values' third moment is negative. A radiograph stored the other way round therefore reaches the network
-as the same picture.
+It is computed from the whole image, never from a tile, so that `f(a*x + b) = a*f(x) + b` holds by
+construction, for negative `a` too: the mean is taken away, the spread brought to a fixed value, and the
+sign chosen so that the grey values' third moment is negative. A radiograph stored the other way round
+therefore reaches the network as the same picture.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import hashlib
 import json
 import tomllib
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from enhancer.errors import RecipeError
 
@@ -93,7 +93,7 @@ def recipe_of(values: dict[str, Any], where: str) -> Recipe:
     for key in ("stage", "name"):
         if key not in checked:
             raise RecipeError(f"{where}: {key} is missing.")
-    recipe = cast(Recipe, Recipe(**checked))
+    recipe = Recipe(**checked)
     if recipe.iterations < 1 or recipe.batch < 1 or recipe.patch < 8:
         raise RecipeError(f"{where}: iterations and batch must be at least 1, patch at least 8.")
     return recipe

@@ -42,7 +42,7 @@ class Average:
     @torch.no_grad()
     def update(self, module: nn.Module, iteration: int) -> None:
         decay = min(self.decay, (1 + iteration) / (10 + iteration))
-        mine = list(self.module.parameters())
+        mine: list[Tensor] = list(self.module.parameters())
         torch._foreach_lerp_(mine, list(module.parameters()), 1 - decay)
 
 
@@ -61,6 +61,9 @@ class FidelityStage:
             self.generator.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True
         )
 
+    def prepare(self) -> None:
+        """What a new run does before its first iteration; a resumed one does not."""
+
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.recipe.precision == "float32":
             return contextlib.nullcontext()
@@ -75,16 +78,17 @@ class FidelityStage:
     def generate(self, lr: Tensor, scale: int) -> Tensor:
         """The enlarged batch, float32, with its graph."""
         with self.autocast():
-            sr = self.generator.enhance(lr.contiguous(memory_format=torch.channels_last), scale)
-        return sr
+            return self.generator.enhance(lr.contiguous(memory_format=torch.channels_last), scale)
 
     def step(self, iteration: int, progress: float) -> dict[str, float]:
         """One iteration; returns the losses to show."""
-        set_rate(self.optimiser, self.recipe.learning_rate * schedule(progress, iteration, self.recipe.warm_up))
+        set_rate(
+            self.optimiser, self.recipe.learning_rate * schedule(progress, iteration, self.recipe.warm_up)
+        )
         lr, hr, scale = self.batch(iteration)
         loss = (self.generate(lr, scale) - hr).abs().mean()
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.optimiser.step()
         self.average.update(self.generator, iteration)
         return {f"L1 x{scale}": float(loss.detach())}

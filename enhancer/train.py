@@ -1,8 +1,9 @@
 """Training: reads a recipe, runs its stage, saves itself, can go on where it stopped.
 
-The loop is bounded by iterations and, if the recipe says so, by wall time; the learning rate follows whichever of
-the two is further, so a run that shares its machine still ends its schedule. Each iteration's randomness is a
-function of the seed and the iteration, so a resumed run sees the patches that an unbroken one would have seen.
+The loop is bounded by iterations and, if the recipe says so, by wall time; the learning rate follows
+whichever of the two is further, so a run that shares its machine still ends its schedule. Each iteration's
+randomness is a function of the seed and the iteration, so a resumed run sees the patches that an unbroken
+one would have seen.
 """
 
 from __future__ import annotations
@@ -19,18 +20,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from enhancer.data import NATIVE_SIDE, Patches, Picture, list_images, read, resize
+from enhancer.data import NATIVE_SIDE, Patches, Picture, list_images, read, resize, unit
 from enhancer.errors import TrainingError
 from enhancer.networks.generator import SCALES, Generator
 from enhancer.normalise import affine_of
 from enhancer.recipe import Recipe, load_recipe
-from enhancer.stage import FidelityStage
+from enhancer.stage import Average, FidelityStage
 
 
 class Stage(Protocol):
     """What the loop asks of a stage."""
 
     generator: Generator
+    average: Average
+
+    def prepare(self) -> None: ...
 
     def step(self, iteration: int, progress: float) -> dict[str, float]: ...
 
@@ -64,7 +68,7 @@ def device_of(name: str) -> torch.device:
     return torch.device(name)
 
 
-def make_stage(recipe: Recipe, device: torch.device, patches: Patches) -> FidelityStage:
+def make_stage(recipe: Recipe, device: torch.device, patches: Patches) -> Stage:
     if recipe.stage == "fidelity":
         return FidelityStage(recipe, device, patches)
     from enhancer.adversarial import AdversarialStage
@@ -81,9 +85,7 @@ def run(recipe: Recipe, *, resume: bool, limit: int | None = None) -> Outcome:
     checkpoint = folder / "checkpoint.pt"
     paths = list_images(Path(recipe.data), "train")[:limit]
     checks = _check_images(Path(recipe.data))
-    patches = Patches(
-        paths, SCALES, patch=recipe.patch, large_share=recipe.large_share, seed=recipe.seed
-    )
+    patches = Patches(paths, SCALES, patch=recipe.patch, large_share=recipe.large_share, seed=recipe.seed)
     stage = make_stage(recipe, device, patches)
     first, spent = 0, 0.0
     if resume:
@@ -92,6 +94,8 @@ def run(recipe: Recipe, *, resume: bool, limit: int | None = None) -> Outcome:
         first, spent = int(saved["iteration"]), float(saved["seconds"])
     elif checkpoint.exists():
         raise TrainingError(f"{checkpoint} is there already: resume that run, or move it away.")
+    else:
+        stage.prepare()
     folder.mkdir(parents=True, exist_ok=True)
 
     started, saved_at = time.monotonic() - spent, time.monotonic()
@@ -184,10 +188,10 @@ def check(generator: torch.nn.Module, pictures: list[Picture], device: torch.dev
     for scale in SCALES:
         differences = []
         for picture in pictures:
-            lr = picture.lr[scale].astype(np.float32) / 255
+            lr = unit(picture.lr[scale])
             affine = affine_of(lr)
             x = torch.from_numpy(affine.forward(lr))[None, None].to(device)
-            truth = torch.from_numpy(affine.forward(picture.hr.astype(np.float32) / 255))[None, None].to(device)
+            truth = torch.from_numpy(affine.forward(unit(picture.hr)))[None, None].to(device)
             ours = float(((generator.enhance(x, scale) - truth) ** 2).mean())
             base = float(((enlarge(x, scale) - truth) ** 2).mean())
             differences.append(10 * np.log10(base / ours))

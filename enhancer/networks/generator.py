@@ -4,7 +4,8 @@ SRResNet (Ledig et al. 2017, "Photo-Realistic Single Image Super-Resolution Usin
 Network") with what later work taught:
 
 - no batch normalisation in the residual blocks (Lim et al. 2017, "Enhanced Deep Residual Networks", EDSR);
-- the network predicts only what a bicubic enlargement lacks (Kim et al. 2016, "Accurate Image Super-Resolution
+- the network predicts only what a bicubic enlargement lacks (Kim et al. 2016, "Accurate Image
+Super-Resolution
   Using Very Deep Convolutional Networks", VDSR), so that half precision never carries the base;
 - one body for both scales, a tail for each (MDSR in Lim et al. 2017);
 - sub-pixel convolutions (Shi et al. 2016) that start as a nearest-neighbour enlargement (ICNR, Aitken et al.
@@ -15,8 +16,8 @@ Network") with what later work taught:
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 SCALES = (2, 4)
 
@@ -25,18 +26,18 @@ def enlarge(image: Tensor, scale: int) -> Tensor:
     """Bicubic enlargement (a = -0.5, as Pillow's), float32 [N, 1, H, W] -> [N, 1, scale*H, scale*W]."""
     height, width = image.shape[-2:]
     size = (height * scale, width * scale)
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return functional.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def reduce(image: Tensor, scale: int) -> Tensor:
     """Antialiased bicubic reduction, as Pillow's, float32 [N, 1, scale*H, scale*W] -> [N, 1, H, W]."""
     height, width = image.shape[-2:]
     size = (height // scale, width // scale)
-    return F.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
+    return functional.interpolate(image, size=size, mode="bicubic", align_corners=False, antialias=True)
 
 
 def icnr_(weight: Tensor, factor: int = 2) -> None:
-    """Initialises a sub-pixel convolution's weight in place, so that its shuffle starts as nearest neighbour."""
+    """Initialises a sub-pixel convolution's weight in place, so that its shuffle starts as nearest."""
     first = torch.empty(weight.shape[0] // factor**2, *weight.shape[1:])
     nn.init.kaiming_normal_(first, a=0.1, nonlinearity="leaky_relu")
     with torch.no_grad():
@@ -57,7 +58,7 @@ class ResidualBlock(nn.Module):
             self.conv2.weight.mul_(0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = x + self.conv2(F.relu(self.conv1(x)))
+        out: Tensor = x + self.conv2(functional.relu(self.conv1(x)))
         return out
 
 
@@ -71,7 +72,7 @@ class Doubling(nn.Module):
         nn.init.zeros_(_bias(self.conv))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.leaky_relu(F.pixel_shuffle(self.conv(x), 2), 0.1)
+        return functional.leaky_relu(functional.pixel_shuffle(self.conv(x), 2), 0.1)
 
 
 class Tail(nn.Module):
@@ -99,8 +100,8 @@ class Tail(nn.Module):
 class Generator(nn.Module):
     """One body, a tail for each scale.
 
-    `forward(x, scale)` takes a normalised image float32 [N, 1, H, W] and returns the residual over its bicubic
-    enlargement, [N, 1, scale*H, scale*W], in the precision that the caller's autocast chose.
+    `forward(x, scale)` takes a normalised image float32 [N, 1, H, W] and returns the residual over its
+    bicubic enlargement, [N, 1, scale*H, scale*W], in the precision that the caller's autocast chose.
     """
 
     architecture = "residual-16x64-two-tails"
