@@ -1,8 +1,10 @@
-"""Deliveries: one object to one destination, until it arrives, expires or is cancelled."""
+"""Deliveries: one object to one destination, until it arrives, expires or is cancelled.
+
+Whoever changes a delivery locks its job first, then the delivery: in this order nobody waits in a circle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,9 +13,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db import events
-from db.leases import Lease, LeaseLost, backoff
+from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Delivery, Job
-from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState, check_delivery
+from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
+from db.transitions import move_delivery, move_job
 from db.types import utcnow
 
 
@@ -33,12 +36,16 @@ def add(session: Session, job: Job, address: Address, *, what: str = "result") -
         what=what,
         destination_name=address.name,
         destination=address.settings,
+        commitment=bool(address.settings.get("storage_commitment")),
         priority=job.priority,
+        life_seconds=address.expire_after.total_seconds(),
         expires_at=utcnow() + address.expire_after,
     )
     session.add(delivery)
     session.flush()
-    events.record(session, job.id, "delivery", after=DeliveryState.WAITING, message=address.name, delivery_id=delivery.id)
+    events.record(
+        session, job.id, "delivery", after=DeliveryState.WAITING, message=address.name, delivery_id=delivery.id
+    )
     return delivery
 
 
@@ -55,7 +62,7 @@ def claim(session: Session, owner: str, destination_name: str, lease_seconds: fl
         .where(Delivery.destination_name == destination_name)
         .order_by(Delivery.priority, Delivery.id)
         .limit(1)
-        .with_for_update(of=Delivery, skip_locked=True)
+        .with_for_update(of=Delivery, skip_locked=True, key_share=True)
         .scalar_subquery()
     )
     expires = now + timedelta(seconds=lease_seconds)
@@ -88,24 +95,52 @@ def claim(session: Session, owner: str, destination_name: str, lease_seconds: fl
     return Lease(row.id, row.lease_token, expires)
 
 
+def heartbeat(session: Session, lease: Lease, lease_seconds: float) -> Lease:
+    """Keep the lease during a long transfer.
+
+    Raises :class:`LeaseLost` when it is gone, :class:`CancelRequested` when the delivery was cancelled.
+    """
+    now = utcnow()
+    expires = now + timedelta(seconds=lease_seconds)
+    kept = session.execute(
+        update(Delivery)
+        .where(
+            Delivery.id == lease.id, Delivery.lease_token == lease.token, Delivery.state == DeliveryState.SENDING
+        )
+        .values(lease_expires_at=expires, updated_at=now)
+        .returning(Delivery.id),
+        execution_options={"synchronize_session": False},
+    ).scalar()
+    if kept is None:
+        held(session, lease)
+    return Lease(lease.id, lease.token, expires)
+
+
 def held(session: Session, lease: Lease) -> Delivery:
-    """The delivery of a lease, locked; raises :class:`LeaseLost` when it is another's or was cancelled."""
-    delivery = session.scalar(
-        select(Delivery)
-        .where(Delivery.id == lease.id, Delivery.lease_token == lease.token, Delivery.state == DeliveryState.SENDING)
-        .with_for_update()
-        .execution_options(populate_existing=True)
-    )
-    if delivery is None:
+    """The delivery of a lease, locked with its job for this transaction.
+
+    Raises :class:`LeaseLost` when it is another's, :class:`CancelRequested` when it was cancelled meanwhile.
+    """
+    delivery = _locked(session, lease)
+    if delivery.state == DeliveryState.CANCELLED:
+        raise CancelRequested(f"delivery {lease.id}")
+    if delivery.state != DeliveryState.SENDING:
         raise LeaseLost(f"delivery {lease.id}")
     return delivery
 
 
-def stored(session: Session, lease: Lease, status_code: int, comment: str | None = None, *, actor: str) -> Delivery:
-    """The destination said that it has the object (success or a warning of kind Bxxx)."""
-    delivery = held(session, lease)
+def stored(
+    session: Session, lease: Lease, status_code: int, comment: str | None = None, *, actor: str
+) -> Delivery:
+    """The destination said that it has the object (success or a warning of kind Bxxx).
+
+    That is noted also of a delivery cancelled while it was on its way: what has arrived has arrived.
+    """
+    delivery = _locked(session, lease)
+    if delivery.state not in {DeliveryState.SENDING, DeliveryState.CANCELLED}:
+        raise LeaseLost(f"delivery {lease.id}")
     delivery.stored_at = utcnow()
-    _move(session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor)
     settle(session, delivery.job, actor=actor)
     return delivery
 
@@ -123,75 +158,122 @@ def retry_later(
     """Not now: wait, longer each time, until success, cancel or expiry."""
     delivery = held(session, lease)
     delivery.not_before = utcnow() + backoff(delivery.attempts, base, longest)
-    _move(session, delivery, DeliveryState.WAITING, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(session, delivery, DeliveryState.WAITING, status_code=status_code, comment=comment, actor=actor)
     return delivery
 
 
-def fail(session: Session, lease: Lease, comment: str, *, status_code: int | None = None, actor: str) -> Delivery:
+def give_back(session: Session, lease: Lease, *, actor: str) -> Delivery:
+    """Return a delivery that was not begun, as when the sender is asked to stop; costs no attempt."""
+    delivery = held(session, lease)
+    delivery.attempts -= 1
+    move_delivery(session, delivery, DeliveryState.WAITING, comment=delivery.comment, actor=actor)
+    return delivery
+
+
+def fail(
+    session: Session, lease: Lease, comment: str, *, status_code: int | None = None, actor: str
+) -> Delivery:
     """Never: the destination will answer the same again."""
     delivery = held(session, lease)
-    _move(session, delivery, DeliveryState.FAILED, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(session, delivery, DeliveryState.FAILED, status_code=status_code, comment=comment, actor=actor)
     settle(session, delivery.job, actor=actor)
     return delivery
 
 
+def committed(session: Session, delivery_id: int, *, actor: str) -> Delivery:
+    """The destination promised to keep the object; the job may be done already. Raises IllegalTransition."""
+    delivery = _lock(session, delivery_id)
+    delivery.committed_at = utcnow()
+    move_delivery(session, delivery, DeliveryState.COMMITTED, status_code=delivery.status_code, actor=actor)
+    settle(session, delivery.job, actor=actor)
+    return delivery
+
+
+def not_committed(session: Session, delivery_id: int, comment: str, *, actor: str) -> Delivery:
+    """The destination does not have what it said it had: the object is sent once more."""
+    delivery = _lock(session, delivery_id)
+    _renew(delivery)
+    move_delivery(session, delivery, DeliveryState.WAITING, comment=comment, actor=actor)
+    if delivery.job.state in {JobState.DONE, JobState.FAILED}:
+        move_job(session, delivery.job, JobState.DELIVERING, actor=actor)
+    return delivery
+
+
 def expire(session: Session, now: datetime | None = None) -> int:
-    """Return deliveries of silent senders to the queue and end those whose time is over."""
+    """Return deliveries of silent senders to the queue and end those whose time is over.
+
+    A delivery of a result held for review does not age: its time begins with the release.
+    """
     now = now or utcnow()
-    silent = session.scalars(
-        select(Delivery)
-        .where(Delivery.state == DeliveryState.SENDING, Delivery.lease_expires_at < now)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for delivery in silent:
-        _move(session, delivery, DeliveryState.WAITING, comment="the sender fell silent", actor="scheduler")
-    late = session.scalars(
-        select(Delivery)
-        .where(Delivery.state == DeliveryState.WAITING, Delivery.expires_at < now)
-        .with_for_update(skip_locked=True)
-    ).all()
-    for delivery in late:
-        _move(session, delivery, DeliveryState.EXPIRED, comment=delivery.comment, actor="scheduler")
-        settle(session, delivery.job, actor="scheduler")
-    return len(silent) + len(late)
+    silent = (Delivery.state == DeliveryState.SENDING) & (Delivery.lease_expires_at < now)
+    late = (
+        (Delivery.state == DeliveryState.WAITING)
+        & (Delivery.expires_at < now)
+        & (Job.state == JobState.DELIVERING)
+    )
+    query = select(Delivery.id).join(Job, Job.id == Delivery.job_id).where(silent | late).order_by(Delivery.job_id)
+    ended = 0
+    for delivery_id in session.scalars(query).all():
+        delivery = _lock(session, delivery_id)
+        lease_end = delivery.lease_expires_at
+        if delivery.state == DeliveryState.SENDING and lease_end is not None and lease_end < now:
+            move_delivery(
+                session, delivery, DeliveryState.WAITING, comment="the sender fell silent", actor="scheduler"
+            )
+            ended += 1
+        overdue = delivery.expires_at < now and delivery.job.state == JobState.DELIVERING
+        if delivery.state == DeliveryState.WAITING and overdue:
+            move_delivery(session, delivery, DeliveryState.EXPIRED, comment=delivery.comment, actor="scheduler")
+            settle(session, delivery.job, actor="scheduler")
+            ended += 1
+    return ended
 
 
 def again(session: Session, job: Job, *, actor: str) -> None:
-    """Queue a job's failed, expired and cancelled deliveries once more, with fresh time."""
-    for delivery in job.deliveries:
-        if delivery.state in {DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}:
-            life = delivery.expires_at - delivery.created_at
-            delivery.attempts, delivery.not_before, delivery.expires_at = 0, utcnow(), utcnow() + life
-            _move(session, delivery, DeliveryState.WAITING, actor=actor)
+    """Queue a locked job's failed, expired and cancelled deliveries once more, with fresh time."""
+    lost = {DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
+    for delivery in _of(session, job):
+        if delivery.state in lost:
+            _renew(delivery)
+            move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
+
+
+def begin(session: Session, job: Job) -> bool:
+    """Let the time of a released job's waiting deliveries begin; whether there are any."""
+    waiting = [d for d in _of(session, job) if d.state == DeliveryState.WAITING]
+    for delivery in waiting:
+        _renew(delivery)
+    return bool(waiting)
 
 
 def cancel_open(session: Session, job: Job, *, actor: str) -> None:
-    """Cancel what has not arrived."""
-    for delivery in job.deliveries:
+    """Cancel what has not arrived of a locked job."""
+    for delivery in _of(session, job):
         if delivery.state in DELIVERY_OPEN:
-            _move(session, delivery, DeliveryState.CANCELLED, actor=actor)
+            move_delivery(session, delivery, DeliveryState.CANCELLED, comment=delivery.comment, actor=actor)
 
 
 def settle(session: Session, job: Job, *, actor: str) -> None:
-    """Finish a delivering job when nothing is open: `done` if all arrived, else `failed` with the reason."""
-    from db import queue  # the job's own transitions stand there
-
-    session.flush()
-    states: Collection[DeliveryState] = session.scalars(select(Delivery.state).where(Delivery.job_id == job.id)).all()
-    if job.state != JobState.DELIVERING or any(state in DELIVERY_OPEN for state in states):
+    """Finish a locked, delivering job when nothing is open: `done` if all arrived, else `failed` with reasons."""
+    if job.state != JobState.DELIVERING:
         return
-    lost = [d for d in job.deliveries if d.state not in DELIVERY_ARRIVED]
+    session.flush()
+    every = _of(session, job)
+    if any(delivery.state in DELIVERY_OPEN for delivery in every):
+        return
+    lost = [delivery for delivery in every if delivery.state not in DELIVERY_ARRIVED]
     if not lost:
-        queue.move(session, job, JobState.DONE, actor=actor)
+        move_job(session, job, JobState.DONE, actor=actor)
         return
     reason = "; ".join(f"{d.destination_name}: {d.comment or d.state.value}" for d in lost)
-    queue.move(session, job, JobState.FAILED, code="delivery", reason=f"not delivered to {reason}", actor=actor)
+    move_job(session, job, JobState.FAILED, code="delivery", reason=f"not delivered to {reason}", actor=actor)
 
 
 def open_count(session: Session, destination_name: str) -> int:
     """Deliveries on their way to a destination."""
     query = select(func.count()).select_from(Delivery)
-    return session.scalar(query.where(Delivery.destination_name == destination_name, Delivery.state.in_(DELIVERY_OPEN))) or 0
+    query = query.where(Delivery.destination_name == destination_name, Delivery.state.in_(DELIVERY_OPEN))
+    return session.scalar(query) or 0
 
 
 def _due(query: Any) -> Any:
@@ -205,28 +287,35 @@ def _due(query: Any) -> Any:
     )
 
 
-def _move(
-    session: Session,
-    delivery: Delivery,
-    after: DeliveryState,
-    *,
-    status_code: int | None = None,
-    comment: str | None = None,
-    actor: str | None = None,
-) -> None:
-    check_delivery(delivery.state, after)
-    before, delivery.state = delivery.state, after
-    delivery.status_code = status_code
-    delivery.comment = comment[:1024] if comment else None
-    delivery.lease_owner, delivery.lease_expires_at = None, None
-    message = f"{delivery.destination_name}: {comment}" if comment else delivery.destination_name
-    events.record(
-        session,
-        delivery.job_id,
-        "delivery",
-        before=before,
-        after=after,
-        message=message,
-        actor=actor,
-        delivery_id=delivery.id,
+def _renew(delivery: Delivery) -> None:
+    now = utcnow()
+    delivery.attempts, delivery.not_before = 0, now
+    delivery.expires_at = now + timedelta(seconds=delivery.life_seconds)
+
+
+def _of(session: Session, job: Job) -> list[Delivery]:
+    """A locked job's deliveries as they are now, locked too."""
+    query = select(Delivery).where(Delivery.job_id == job.id).order_by(Delivery.id)
+    return list(
+        session.scalars(query.with_for_update(key_share=True).execution_options(populate_existing=True))
     )
+
+
+def _lock(session: Session, delivery_id: int) -> Delivery:
+    """A delivery locked after its job, both as they are now."""
+    session.flush()
+    job = (
+        select(Job)
+        .where(Job.id == select(Delivery.job_id).where(Delivery.id == delivery_id).scalar_subquery())
+        .with_for_update(key_share=True)
+    )
+    if session.scalar(job.execution_options(populate_existing=True)) is None:
+        raise LeaseLost(f"delivery {delivery_id}")
+    return session.get_one(Delivery, delivery_id, populate_existing=True, with_for_update={"key_share": True})
+
+
+def _locked(session: Session, lease: Lease) -> Delivery:
+    delivery = _lock(session, lease.id)
+    if delivery.lease_token != lease.token:
+        raise LeaseLost(f"delivery {lease.id}")
+    return delivery

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 _WRITE = "cxr_sr_write"
+_POSTGRES_READ = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
 
 class Database:
@@ -20,7 +23,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, pool_size: int = 20) -> None:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"hide_parameters": True}  # an error's message goes to the log
         parsed = make_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
@@ -30,16 +33,18 @@ class Database:
         self.url = url
         self.engine: Engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, **options)
         if self.sqlite:
+            event.listen(self.engine, "do_connect", sqlite_private_file)
             event.listen(self.engine, "connect", _sqlite_pragmas)
             event.listen(self.engine, "begin", _sqlite_begin)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A consistent view; whatever is changed in it is rolled back."""
+        """A consistent view, for reading only. What was loaded stays readable after the block."""
         with self._sessions() as session:
+            if not self.sqlite:
+                session.connection(execution_options=_POSTGRES_READ)
             yield session
-            session.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -55,6 +60,16 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def sqlite_private_file(_dialect: object, _record: object, arguments: list[Any], _options: object) -> None:
+    """A new file is for its owner alone; SQLite gives its companions (-wal, -shm) the same mode."""
+    if not arguments or arguments[0] in {"", ":memory:"} or str(arguments[0]).startswith("file:"):
+        return
+    path = Path(arguments[0])
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 
 def _sqlite_pragmas(connection: Any, _record: object) -> None:

@@ -8,12 +8,20 @@ from datetime import datetime, timedelta
 
 
 class LeaseLost(Exception):
-    """Another worker holds the lease now, or the work was cancelled: drop what you have, commit nothing."""
+    """Another worker holds the lease now, or the work is over: drop what you have, commit nothing."""
+
+
+class CancelRequested(LeaseLost):
+    """The lease stands, but someone wants the work cancelled: drop it and say so."""
 
 
 @dataclass(frozen=True)
 class Lease:
-    """The right to finish one job or delivery until `expires_at`; `token` fences off earlier holders."""
+    """The right to finish one job or delivery.
+
+    It ends when the work is given to another, which may happen from `expires_at` on unless a heartbeat moves
+    that further. What counts is `token`: it grows with each claim and fences off whoever held it before.
+    """
 
     id: int
     token: int

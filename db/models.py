@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import CheckConstraint, Enum, ForeignKey, Index, MetaData, String, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 from db.states import DeliveryState, JobState, Purpose, Relation
-from db.types import BigId, Json, UtcDateTime, utcnow
+from db.types import BigId, Json, Line, UtcDateTime, utcnow
 
 Uid = String(64)
+
+
+def _words(enum: type[StrEnum]) -> Enum:
+    """An enum kept as its values, in plain text."""
+    return Enum(enum, native_enum=False, values_callable=lambda e: [member.value for member in e], length=16)
 
 
 class Base(DeclarativeBase):
@@ -28,10 +34,10 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: Json,
         list[Any]: Json,
-        JobState: Enum(JobState, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
-        DeliveryState: Enum(DeliveryState, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
-        Purpose: Enum(Purpose, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
-        Relation: Enum(Relation, native_enum=False, values_callable=lambda e: [m.value for m in e], length=16),
+        JobState: _words(JobState),
+        DeliveryState: _words(DeliveryState),
+        Purpose: _words(Purpose),
+        Relation: _words(Relation),
     }
 
 
@@ -48,11 +54,11 @@ class Installation(Base):
 class Patient(Base):
     __tablename__ = "patient"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    patient_id: Mapped[str] = mapped_column(String(64), default="")
-    issuer: Mapped[str] = mapped_column(String(64), default="")
-    name: Mapped[str] = mapped_column(String(324), default="")
-    birth_date: Mapped[str] = mapped_column(String(8), default="")
-    sex: Mapped[str] = mapped_column(String(16), default="")
+    patient_id: Mapped[str] = mapped_column(Line(64), default="")
+    issuer: Mapped[str] = mapped_column(Line(64), default="")
+    name: Mapped[str] = mapped_column(Line(324), default="")
+    birth_date: Mapped[str] = mapped_column(Line(8), default="")
+    sex: Mapped[str] = mapped_column(Line(16), default="")
     __table_args__ = (
         UniqueConstraint("patient_id", "issuer", "name", "birth_date"),
         Index("ix_patient_name", "name"),
@@ -64,11 +70,11 @@ class Study(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     patient_fk: Mapped[int] = mapped_column(ForeignKey("patient.id"), index=True)
     study_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
-    accession_number: Mapped[str] = mapped_column(String(64), default="", index=True)
-    study_id: Mapped[str] = mapped_column(String(64), default="")
-    study_date: Mapped[str] = mapped_column(String(8), default="", index=True)
-    study_time: Mapped[str] = mapped_column(String(16), default="")
-    description: Mapped[str] = mapped_column(String(256), default="")
+    accession_number: Mapped[str] = mapped_column(Line(64), default="", index=True)
+    study_id: Mapped[str] = mapped_column(Line(64), default="")
+    study_date: Mapped[str] = mapped_column(Line(8), default="", index=True)
+    study_time: Mapped[str] = mapped_column(Line(16), default="")
+    description: Mapped[str] = mapped_column(Line(256), default="")
     patient: Mapped[Patient] = relationship()
     __table_args__ = (UniqueConstraint("patient_fk", "study_instance_uid"),)
 
@@ -78,10 +84,10 @@ class Series(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     study_fk: Mapped[int] = mapped_column(ForeignKey("study.id"))
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
-    modality: Mapped[str] = mapped_column(String(16), default="")
+    modality: Mapped[str] = mapped_column(Line(16), default="")
     series_number: Mapped[int | None]
-    body_part: Mapped[str] = mapped_column(String(64), default="")
-    description: Mapped[str] = mapped_column(String(256), default="")
+    body_part: Mapped[str] = mapped_column(Line(64), default="")
+    description: Mapped[str] = mapped_column(Line(256), default="")
     study: Mapped[Study] = relationship()
     __table_args__ = (UniqueConstraint("study_fk", "series_instance_uid"),)
 
@@ -99,11 +105,11 @@ class Source(Base):
     sop_instance_uid: Mapped[str | None] = mapped_column(Uid, index=True)
     transfer_syntax_uid: Mapped[str | None] = mapped_column(Uid)
     origin_kind: Mapped[str] = mapped_column(String(16))
-    origin_ae_title: Mapped[str | None] = mapped_column(String(16))
-    origin_called_ae_title: Mapped[str | None] = mapped_column(String(16))
+    origin_ae_title: Mapped[str | None] = mapped_column(Line(16))
+    origin_called_ae_title: Mapped[str | None] = mapped_column(Line(16))
     origin_address: Mapped[str | None] = mapped_column(String(64))
     origin_user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
-    file_name: Mapped[str | None] = mapped_column(String(256))
+    file_name: Mapped[str | None] = mapped_column(Line(256))
     demographics: Mapped[dict[str, Any] | None]
     """What the upload form said of an image that is not DICOM: keywords to values."""
     received_at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
@@ -117,8 +123,8 @@ class Source(Base):
     rows: Mapped[int | None]
     columns: Mapped[int | None]
     bits_stored: Mapped[int | None]
-    photometric: Mapped[str | None] = mapped_column(String(16))
-    view_position: Mapped[str | None] = mapped_column(String(16))
+    photometric: Mapped[str | None] = mapped_column(Line(16))
+    view_position: Mapped[str | None] = mapped_column(Line(16))
     pixel_digest: Mapped[str | None] = mapped_column(String(64))
     header_digest: Mapped[str | None] = mapped_column(String(64))
     preview_key: Mapped[str | None] = mapped_column(String(256))
@@ -155,7 +161,7 @@ class Job(Base):
     batch_id: Mapped[int | None] = mapped_column(ForeignKey("batch.id"), index=True)
     state: Mapped[JobState] = mapped_column(default=JobState.QUEUED)
     reason_code: Mapped[str | None] = mapped_column(String(64))
-    reason: Mapped[str | None] = mapped_column(String(1024))
+    reason: Mapped[str | None] = mapped_column(Line(1024))
     priority: Mapped[int] = mapped_column(default=10)
     purpose: Mapped[Purpose] = mapped_column(default=Purpose.CLINICAL)
     requested: Mapped[dict[str, Any]] = mapped_column(default=dict)
@@ -181,10 +187,13 @@ class Job(Base):
     result_series_uid: Mapped[str | None] = mapped_column(Uid)
     result_sop_uid: Mapped[str | None] = mapped_column(Uid, index=True)
     release: Mapped[str] = mapped_column(String(8), default="auto")
+    """`auto`, or `review`: the result waits as `held` until a person lets it go."""
+    released_at: Mapped[datetime | None]
+    result_id: Mapped[int | None] = mapped_column(ForeignKey("result.id"), index=True)
 
     source: Mapped[Source] = relationship()
     model_version: Mapped[ModelVersion | None] = relationship()
-    result: Mapped[Result | None] = relationship(back_populates="job")
+    result: Mapped[Result | None] = relationship(back_populates="jobs")
     deliveries: Mapped[list[Delivery]] = relationship(back_populates="job", order_by="Delivery.id")
     events: Mapped[list[JobEvent]] = relationship(order_by="JobEvent.id", viewonly=True)
     __table_args__ = (
@@ -194,11 +203,10 @@ class Job(Base):
 
 
 class Result(Base):
-    """The derived object of a job, stored once and never overwritten."""
+    """A derived object, stored once and never overwritten; jobs that ask for the same thing share it."""
 
     __tablename__ = "result"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), unique=True)
     object_key: Mapped[str] = mapped_column(String(256), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigId)
@@ -212,7 +220,7 @@ class Result(Base):
     preview_key: Mapped[str | None] = mapped_column(String(256))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     deleted_at: Mapped[datetime | None]
-    job: Mapped[Job] = relationship(back_populates="result")
+    jobs: Mapped[list[Job]] = relationship(back_populates="result", order_by="Job.id")
 
 
 class Delivery(Base):
@@ -229,16 +237,21 @@ class Delivery(Base):
     priority: Mapped[int] = mapped_column(default=10)
     attempts: Mapped[int] = mapped_column(default=0)
     not_before: Mapped[datetime] = mapped_column(default=utcnow)
+    life_seconds: Mapped[float]
+    """How long is tried, counted from the moment the result may go."""
     expires_at: Mapped[datetime]
+    commitment: Mapped[bool] = mapped_column(default=False)
+    """Whether the destination is to promise storage commitment: until then the object is kept."""
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_expires_at: Mapped[datetime | None]
     status_code: Mapped[int | None]
     """The last DIMSE or HTTP status the destination answered."""
-    comment: Mapped[str | None] = mapped_column(String(1024))
+    comment: Mapped[str | None] = mapped_column(Line(1024))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     updated_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
     stored_at: Mapped[datetime | None]
+    committed_at: Mapped[datetime | None]
     job: Mapped[Job] = relationship(back_populates="deliveries")
     __table_args__ = (
         UniqueConstraint("job_id", "what", "destination_name"),
@@ -258,8 +271,9 @@ class JobEvent(Base):
     """`state` for a job's transition, `delivery` for a delivery's, else what happened (`resend`, `examined`...)."""
     before: Mapped[str | None] = mapped_column(String(16))
     after: Mapped[str | None] = mapped_column(String(16))
-    message: Mapped[str | None] = mapped_column(String(1024))
+    message: Mapped[str | None] = mapped_column(Line(1024))
     actor: Mapped[str | None] = mapped_column(String(128))
+    __table_args__ = ({"sqlite_autoincrement": True},)  # an id is never given twice, whatever retention removes
 
 
 class User(Base):
@@ -361,4 +375,4 @@ class PeerStatus(Base):
     checked_at: Mapped[datetime] = mapped_column(default=utcnow)
     reachable: Mapped[bool]
     seconds: Mapped[float | None]
-    message: Mapped[str | None] = mapped_column(String(512))
+    message: Mapped[str | None] = mapped_column(Line(512))

@@ -9,22 +9,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import CursorResult, func, select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db import deliveries, events
-from db.leases import Lease, LeaseLost, backoff
+from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Job, ModelVersion, Result, Source
-from db.states import (
-    JOB_FINISHED,
-    DeliveryState,
-    JobState,
-    Priority,
-    Purpose,
-    check_job,
-)
+from db.states import IllegalTransition, JobState, Priority, Purpose, check_job
+from db.transitions import move_job
 from db.types import utcnow
 
 
@@ -83,7 +77,7 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Lease | None:
         .where(Job.state == JobState.QUEUED, Job.not_before <= now)
         .order_by(Job.priority, Job.id)
         .limit(1)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
         .scalar_subquery()
     )
     expires = now + timedelta(seconds=lease_seconds)
@@ -110,27 +104,30 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Lease | None:
 
 
 def heartbeat(session: Session, lease: Lease, lease_seconds: float, progress: float | None = None) -> Lease:
-    """Keep the lease; raises :class:`LeaseLost` when it is gone or the job is to be cancelled."""
-    expires = utcnow() + timedelta(seconds=lease_seconds)
-    values: dict[str, Any] = {"lease_expires_at": expires}
+    """Keep the lease; `progress` is the part done, 0 to 1.
+
+    Raises :class:`LeaseLost` when it is gone, :class:`CancelRequested` when the job is to be cancelled.
+    """
+    now = utcnow()
+    expires = now + timedelta(seconds=lease_seconds)
+    values: dict[str, Any] = {"lease_expires_at": expires, "updated_at": now}
     if progress is not None:
         values["progress"] = progress
-    done = cast(
-        "CursorResult[Any]",
-        session.execute(
-            update(Job)
-            .where(
-                Job.id == lease.id,
-                Job.lease_token == lease.token,
-                Job.state == JobState.RUNNING,
-                Job.cancel_requested.is_(False),
-            )
-            .values(**values),
-            execution_options={"synchronize_session": False},
-        ),
-    )
-    if done.rowcount != 1:
-        raise LeaseLost(f"job {lease.id}")
+    kept = session.execute(
+        update(Job)
+        .where(
+            Job.id == lease.id,
+            Job.lease_token == lease.token,
+            Job.state == JobState.RUNNING,
+            Job.cancel_requested.is_(False),
+        )
+        .values(**values)
+        .returning(Job.id),
+        execution_options={"synchronize_session": False},
+    ).scalar()
+    if kept is None:
+        held(session, lease)
+        raise CancelRequested(f"job {lease.id}")
     return Lease(lease.id, lease.token, expires)
 
 
@@ -139,7 +136,7 @@ def held(session: Session, lease: Lease) -> Job:
     job = session.scalar(
         select(Job)
         .where(Job.id == lease.id, Job.lease_token == lease.token, Job.state == JobState.RUNNING)
-        .with_for_update()
+        .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )
     if job is None:
@@ -159,10 +156,15 @@ def note_plan(
     release: str = "auto",
     priority: Priority | None = None,
 ) -> Job:
-    """Write down what will be made, before it is made; the UIDs are never computed again for this job."""
+    """Write down what will be made, before it is made.
+
+    A later attempt at the same thing keeps the UIDs that stand in the job: take them from what is returned.
+    """
     job = held(session, lease)
+    same = job.result_sop_uid is not None and (job.scale, job.model_version_id) == (scale, model.id)
+    if not same:
+        job.result_series_uid, job.result_sop_uid = result_series_uid, result_sop_uid
     job.rule, job.scale, job.model_version_id, job.release = rule, scale, model.id, release
-    job.result_series_uid, job.result_sop_uid = result_series_uid, result_sop_uid
     if priority is not None:
         job.priority = int(priority)
     return job
@@ -177,9 +179,16 @@ def finish(
     forward_original_to: Sequence[deliveries.Address] = (),
     actor: str | None = None,
 ) -> Job:
-    """Commit a result and its deliveries: `held` for review, else `delivering`, or `done` with nowhere to go."""
+    """Commit a result and its deliveries: `held` for review, else `delivering`, or `done` with nowhere to go.
+
+    When another job has made the same object already (same SOP Instance UID), that one stands and is shared:
+    `job.result.object_key` then differs from the one given, whose object is nobody's.
+    Raises :class:`LeaseLost`, or :class:`CancelRequested` when the job is to be cancelled instead.
+    """
     job = held(session, lease)
-    session.add(Result(job_id=job.id, **vars(result)))
+    if job.cancel_requested:
+        raise CancelRequested(f"job {lease.id}")
+    job.result = _keep_result(session, result)
     for address in destinations:
         deliveries.add(session, job, address)
     for address in forward_original_to:
@@ -191,21 +200,36 @@ def finish(
     else:
         after = JobState.DONE
     job.progress = 1.0
-    _move(session, job, after, actor=actor)
+    move_job(session, job, after, actor=actor)
     return job
+
+
+def _keep_result(session: Session, new: NewResult) -> Result:
+    known = session.scalar(
+        select(Result).where(Result.sop_instance_uid == new.sop_instance_uid).with_for_update(key_share=True)
+    )
+    if known is None:
+        known = Result(**vars(new))
+        session.add(known)
+    elif known.deleted_at is not None:  # retention took the object; it was made again
+        for name, value in vars(new).items():
+            setattr(known, name, value)
+        known.deleted_at = None
+    session.flush()
+    return known
 
 
 def skip(session: Session, lease: Lease, code: str, reason: str, *, actor: str | None = None) -> Job:
     """Nothing is to be made of this source; the reason is for people."""
     job = held(session, lease)
-    _move(session, job, JobState.SKIPPED, code=code, reason=reason, actor=actor)
+    move_job(session, job, JobState.SKIPPED, code=code, reason=reason, actor=actor)
     return job
 
 
 def fail(session: Session, lease: Lease, code: str, reason: str, *, actor: str | None = None) -> Job:
     """Give up: another attempt would end the same way."""
     job = held(session, lease)
-    _move(session, job, JobState.FAILED, code=code, reason=reason, actor=actor)
+    move_job(session, job, JobState.FAILED, code=code, reason=reason, actor=actor)
     return job
 
 
@@ -222,19 +246,24 @@ def retry_later(
 ) -> Job:
     """Try again after a growing wait, or fail when the attempts are used up."""
     job = held(session, lease)
-    if job.attempts >= max_attempts:
-        _move(session, job, JobState.FAILED, code=code, reason=reason, actor=actor)
+    if job.cancel_requested:
+        _cancel(session, job, actor=actor)
+    elif job.attempts >= max_attempts:
+        move_job(session, job, JobState.FAILED, code=code, reason=reason, actor=actor)
     else:
         job.not_before = utcnow() + backoff(job.attempts, base, longest)
-        _move(session, job, JobState.QUEUED, code=code, reason=reason, actor=actor)
+        move_job(session, job, JobState.QUEUED, code=code, reason=reason, actor=actor)
     return job
 
 
 def give_back(session: Session, lease: Lease, *, actor: str | None = None) -> Job:
     """Return an unfinished job untouched, as when the worker is asked to stop; costs no attempt."""
     job = held(session, lease)
+    if job.cancel_requested:
+        _cancel(session, job, actor=actor)
+        return job
     job.attempts -= 1
-    _move(session, job, JobState.QUEUED, actor=actor)
+    move_job(session, job, JobState.QUEUED, actor=actor)
     return job
 
 
@@ -243,7 +272,7 @@ def honour_cancel(session: Session, lease: Lease, *, actor: str | None = None) -
     job = held(session, lease)
     if not job.cancel_requested:
         return False
-    _move(session, job, JobState.CANCELLED, code="cancelled", reason="cancelled on request", actor=actor)
+    _cancel(session, job, actor=actor)
     return True
 
 
@@ -253,80 +282,103 @@ def expire_leases(session: Session, *, max_attempts: int, now: datetime | None =
     jobs = session.scalars(
         select(Job)
         .where(Job.state == JobState.RUNNING, Job.lease_expires_at < now)
-        .with_for_update(skip_locked=True)
+        .with_for_update(skip_locked=True, key_share=True)
     ).all()
     for job in jobs:
         reason = f"the worker {job.lease_owner} fell silent"
         if job.cancel_requested:
-            _move(session, job, JobState.CANCELLED, code="cancelled", reason="cancelled on request", actor="scheduler")
+            _cancel(session, job, actor="scheduler")
         elif job.attempts >= max_attempts:
-            _move(session, job, JobState.FAILED, code="worker-lost", reason=reason, actor="scheduler")
+            move_job(session, job, JobState.FAILED, code="worker-lost", reason=reason, actor="scheduler")
         else:
-            _move(session, job, JobState.QUEUED, code="worker-lost", reason=reason, actor="scheduler")
+            move_job(session, job, JobState.QUEUED, code="worker-lost", reason=reason, actor="scheduler")
     return len(jobs)
 
 
 def get(session: Session, job_id: int, *, lock: bool = False) -> Job | None:
     """One job; with `lock` it cannot change until the transaction ends."""
     query = select(Job).where(Job.id == job_id)
-    return session.scalar(query.with_for_update() if lock else query)
+    if lock:
+        query = query.with_for_update(key_share=True).execution_options(populate_existing=True)
+    return session.scalar(query)
 
 
 def retry(session: Session, job: Job, *, actor: str) -> None:
-    """Try a failed, skipped or cancelled job again; a stored result is delivered again, not made again."""
-    if job.result is not None:
-        check_job(job.state, JobState.DELIVERING)
+    """Try a failed, skipped or cancelled job again; a stored result is delivered again, not made again.
+
+    Raises :class:`IllegalTransition`, also when retention has taken what would be needed.
+    """
+    _lock(session, job)
+    if job.state not in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED}:
+        raise IllegalTransition("the job", job.state, JobState.QUEUED)
+    job.cancel_requested = False
+    if job.result is not None and job.result.deleted_at is None:
         deliveries.again(session, job, actor=actor)
-        _move(session, job, JobState.DELIVERING, actor=actor)
-        deliveries.settle(session, job, actor=actor)
+        if job.release == "review" and job.released_at is None:
+            move_job(session, job, JobState.HELD, actor=actor)
+        else:
+            move_job(session, job, JobState.DELIVERING, actor=actor)
+            deliveries.settle(session, job, actor=actor)
         return
-    check_job(job.state, JobState.QUEUED)
-    job.attempts, job.not_before, job.cancel_requested = 0, utcnow(), False
-    _move(session, job, JobState.QUEUED, actor=actor)
+    source = session.get_one(Source, job.source_id, populate_existing=True, with_for_update={"key_share": True})
+    if source.deleted_at is not None:
+        raise IllegalTransition("the job", job.state, JobState.QUEUED, "its source is no longer kept")
+    job.result = None
+    job.attempts, job.progress, job.not_before = 0, 0.0, utcnow()
+    move_job(session, job, JobState.QUEUED, actor=actor)
 
 
 def cancel(session: Session, job: Job, *, actor: str) -> None:
     """Cancel: at once if it waits, at the next heartbeat if it runs; open deliveries are cancelled too."""
+    _lock(session, job)
     check_job(job.state, JobState.CANCELLED)
-    if job.state == JobState.RUNNING:
+    if job.state != JobState.RUNNING:
+        deliveries.cancel_open(session, job, actor=actor)
+        _cancel(session, job, actor=actor)
+    elif not job.cancel_requested:
         job.cancel_requested = True
         events.record(session, job.id, "cancel-requested", actor=actor)
-        return
-    deliveries.cancel_open(session, job, actor=actor)
-    _move(session, job, JobState.CANCELLED, code="cancelled", reason="cancelled on request", actor=actor)
 
 
 def release(session: Session, job: Job, *, actor: str) -> None:
-    """Let a held result go to its destinations."""
-    waits = any(d.state == DeliveryState.WAITING for d in job.deliveries)
-    check_job(job.state, JobState.DELIVERING)
+    """Let a held result go to its destinations; the time they have to arrive begins now."""
+    _lock(session, job)
     if job.state != JobState.HELD:
-        check_job(JobState.DONE, JobState.HELD)
-    _move(session, job, JobState.DELIVERING if waits else JobState.DONE, actor=actor)
+        raise IllegalTransition("the job", job.state, JobState.DELIVERING, "only a held one can be released")
+    job.released_at = utcnow()
+    goes = deliveries.begin(session, job)
+    move_job(session, job, JobState.DELIVERING if goes else JobState.DONE, actor=actor)
 
 
 def retract(session: Session, job: Job, *, reason: str, actor: str) -> None:
     """Take a result back: open deliveries are cancelled, the result is hidden from then on."""
+    _lock(session, job)
     check_job(job.state, JobState.RETRACTED)
+    if job.result is None:
+        raise IllegalTransition("the job", job.state, JobState.RETRACTED, "it has no result")
     deliveries.cancel_open(session, job, actor=actor)
-    _move(session, job, JobState.RETRACTED, code="retracted", reason=reason, actor=actor)
+    move_job(session, job, JobState.RETRACTED, code="retracted", reason=reason, actor=actor)
 
 
-def _move(
-    session: Session,
-    job: Job,
-    after: JobState,
-    *,
-    code: str | None = None,
-    reason: str | None = None,
-    actor: str | None = None,
-) -> None:
-    check_job(job.state, after)
-    before, job.state = job.state, after
-    job.reason_code, job.reason = code, reason[:1024] if reason else None
-    job.lease_owner, job.lease_expires_at = None, None
-    job.finished_at = utcnow() if after in JOB_FINISHED else None
-    events.record(session, job.id, "state", before=before, after=after, message=reason, actor=actor)
+def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:
+    """Send the result of a done job to one more destination. Raises :class:`IllegalTransition`."""
+    _lock(session, job)
+    if job.result is None or job.result.deleted_at is not None:
+        raise IllegalTransition("the job", job.state, JobState.DELIVERING, "it has no result any more")
+    if job.state != JobState.DONE:
+        raise IllegalTransition("the job", job.state, JobState.DELIVERING, "only a done one is sent elsewhere")
+    if any(d.what == "result" and d.destination_name == address.name for d in job.deliveries):
+        raise IllegalTransition("the job", job.state, JobState.DELIVERING, f"{address.name} has it already")
+    deliveries.add(session, job, address)
+    move_job(session, job, JobState.DELIVERING, actor=actor)
 
 
-move = _move
+def _lock(session: Session, job: Job) -> None:
+    """See the job as it is now, and keep others from changing it until the transaction ends."""
+    session.flush()
+    session.refresh(job, with_for_update={"key_share": True})
+
+
+def _cancel(session: Session, job: Job, *, actor: str | None) -> None:
+    job.cancel_requested = False
+    move_job(session, job, JobState.CANCELLED, code="cancelled", reason="cancelled on request", actor=actor)

@@ -52,7 +52,8 @@ class Relation(StrEnum):
 
 J = JobState
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    # running -> queued: a retry, or a lease that ran out; done -> delivering: sent once more
+    # running -> queued: a retry, or a lease that ran out; done -> delivering: sent once more or somewhere else;
+    # cancelled -> held: a retry of a result that nobody has released yet
     J.QUEUED: frozenset({J.RUNNING, J.CANCELLED}),
     J.RUNNING: frozenset({J.QUEUED, J.HELD, J.DELIVERING, J.DONE, J.FAILED, J.SKIPPED, J.CANCELLED}),
     J.HELD: frozenset({J.DELIVERING, J.DONE, J.CANCELLED, J.RETRACTED}),
@@ -60,7 +61,7 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     J.DONE: frozenset({J.DELIVERING, J.RETRACTED}),
     J.FAILED: frozenset({J.QUEUED, J.DELIVERING, J.CANCELLED, J.RETRACTED}),
     J.SKIPPED: frozenset({J.QUEUED}),
-    J.CANCELLED: frozenset({J.QUEUED, J.DELIVERING}),
+    J.CANCELLED: frozenset({J.QUEUED, J.HELD, J.DELIVERING, J.RETRACTED}),
     J.RETRACTED: frozenset(),
 }
 
@@ -68,11 +69,12 @@ D = DeliveryState
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     D.WAITING: frozenset({D.SENDING, D.EXPIRED, D.CANCELLED}),
     D.SENDING: frozenset({D.WAITING, D.STORED, D.FAILED, D.CANCELLED, D.EXPIRED}),
+    # stored -> waiting: commitment was refused; cancelled -> stored: it was on its way and has arrived
     D.STORED: frozenset({D.COMMITTED, D.WAITING}),
     D.COMMITTED: frozenset(),
     D.FAILED: frozenset({D.WAITING}),
     D.EXPIRED: frozenset({D.WAITING}),
-    D.CANCELLED: frozenset({D.WAITING}),
+    D.CANCELLED: frozenset({D.WAITING, D.STORED}),
 }
 
 JOB_FINISHED = frozenset({J.DONE, J.FAILED, J.SKIPPED, J.CANCELLED, J.RETRACTED})
@@ -85,10 +87,10 @@ DELIVERY_ARRIVED = frozenset({D.STORED, D.COMMITTED})
 
 
 class IllegalTransition(Exception):
-    """The state does not allow what was asked; the message says which states do."""
+    """The state does not allow what was asked; the message is for whoever asked."""
 
-    def __init__(self, what: str, before: StrEnum, after: StrEnum) -> None:
-        super().__init__(f"{what} is {before.value} and cannot become {after.value}")
+    def __init__(self, what: str, before: StrEnum, after: StrEnum, why: str = "") -> None:
+        super().__init__(f"{what} is {before.value} and cannot become {after.value}" + (f": {why}" if why else ""))
         self.before, self.after = before, after
 
 

@@ -5,14 +5,54 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer
+from sqlalchemy import JSON, BigInteger, DateTime, Dialect, Integer, String
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.types import TypeDecorator
 
 BigId = BigInteger().with_variant(Integer, "sqlite")
 """A growing primary key: SQLite counts up only an INTEGER."""
 
-Json = JSON().with_variant(JSONB, "postgresql")
+
+class Line(TypeDecorator[str]):
+    """Text that others wrote, at most `length` characters: cut to fit, without what PostgreSQL cannot keep.
+
+    Only for what is shown and searched; an identifier that does not fit is refused, never cut.
+    """
+
+    impl = String
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else clean(value)[: self.impl_instance.length]
+
+
+class Json(TypeDecorator[Any]):
+    """JSON whose strings are cleaned as those of :class:`Line`."""
+
+    impl = JSON
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
+        return _clean_all(value)
+
+
+def clean(text: str) -> str:
+    """Text without NUL and without halves of surrogate pairs."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
+
+
+def _clean_all(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {clean(str(key)): _clean_all(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean_all(item) for item in value]
+    return value
+
 
 
 class UtcDateTime(TypeDecorator[datetime]):

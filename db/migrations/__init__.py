@@ -1,0 +1,1 @@
+"""The history of the tables, one revision for each reason they changed."""

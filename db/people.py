@@ -1,0 +1,225 @@
+"""People, their passwords, logins and API tokens. Raw tokens are never stored: rows keep their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import timedelta
+from functools import cache
+from typing import Literal
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import func, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.engine import Database
+from db.models import ApiToken, User, WebSession
+from db.types import utcnow
+
+Role = Literal["radiologist", "admin"]
+ROLES: tuple[Role, ...] = ("radiologist", "admin")
+
+SHORTEST_PASSWORD = 8
+LONGEST_PASSWORD = 1024
+TOKEN_PREFIX = "cxrsr_"  # noqa: S105 - how a token begins is no secret
+
+_hasher = PasswordHasher()
+
+
+class PersonRefused(ValueError):
+    """The name, role or password cannot be taken; the message says why."""
+
+
+def add_user(
+    session: Session, name: str, role: str, password: str, *, must_change: bool = False
+) -> User:
+    """A new local account. Raises :class:`PersonRefused`."""
+    name = name.strip()
+    if not name or len(name) > 64 or not name.isprintable():
+        raise PersonRefused("a user's name has 1 to 64 printable characters")
+    if role not in ROLES:
+        raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
+    if named(session, name) is not None:
+        raise PersonRefused(f"there is a user {name!r} already")
+    user = User(name=name, role=role, password_hash=_hash(password), must_change_password=must_change)
+    session.add(user)
+    session.flush()
+    return user
+
+
+def named(session: Session, name: str) -> User | None:
+    """The account of that name, in use or not."""
+    return session.scalar(select(User).where(User.name == name.strip()))
+
+
+def set_password(session: Session, user: User, password: str, *, must_change: bool = False) -> None:
+    """Replace a password; every login of the user ends. Raises :class:`PersonRefused`."""
+    user.password_hash = _hash(password)
+    user.must_change_password = must_change
+    _revoke_sessions(session, user)
+
+
+def verify(session: Session, name: str, password: str) -> User | None:
+    """The user with that name and password; None for a wrong one, an unknown or a disabled user.
+
+    The work is the same in each case, so that the time tells nothing.
+    """
+    user = named(session, name)
+    known = user.password_hash if user is not None else None
+    if len(password) > LONGEST_PASSWORD:
+        password = ""
+    try:
+        _hasher.verify(known or _decoy(), password)
+    except (VerificationError, InvalidHashError):
+        return None
+    if user is None or known is None or user.disabled_at is not None:
+        return None
+    return user
+
+
+def disable(session: Session, user: User) -> None:
+    """Lock an account out: its logins and tokens end with it."""
+    user.disabled_at = user.disabled_at or utcnow()
+    _revoke_sessions(session, user)
+    session.execute(
+        update(ApiToken)
+        .where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
+        .values(revoked_at=utcnow())
+    )
+
+
+def open_session(
+    session: Session, user: User, *, hours: float, address: str | None
+) -> tuple[str, WebSession]:
+    """A login: the token for the cookie, and its row. Notes the time of the login."""
+    raw = secrets.token_urlsafe(32)
+    now = utcnow()
+    row = WebSession(
+        token_sha256=_digest(raw),
+        user_id=user.id,
+        csrf_token=secrets.token_urlsafe(32),
+        expires_at=now + timedelta(hours=hours),
+        address=address,
+    )
+    row.user = user
+    user.last_login_at = now
+    session.add(row)
+    session.flush()
+    return raw, row
+
+
+def session_for(session: Session, raw: str, *, idle_minutes: float) -> WebSession | None:
+    """The login of a cookie's token, with its user; None when it ended, idled too long or was revoked.
+
+    Reads only: call :func:`touch` in a write session where :func:`stale` says so.
+    """
+    now = utcnow()
+    row = session.scalar(select(WebSession).where(WebSession.token_sha256 == _digest(raw)))
+    if row is None or row.revoked_at is not None or row.user.disabled_at is not None:
+        return None
+    if row.expires_at <= now or row.last_seen_at <= now - timedelta(minutes=idle_minutes):
+        return None
+    return row
+
+
+def stale(row: WebSession, seconds: float = 60) -> bool:
+    """Whether the last sign of life noted is so old that another should be."""
+    return row.last_seen_at < utcnow() - timedelta(seconds=seconds)
+
+
+def touch(session: Session, row: WebSession) -> None:
+    """Note that the user is there, without resurrecting a login that was revoked meanwhile."""
+    session.execute(
+        update(WebSession)
+        .where(WebSession.id == row.id, WebSession.revoked_at.is_(None))
+        .values(last_seen_at=utcnow()),
+        execution_options={"synchronize_session": False},
+    )
+
+
+def revoke_session(session: Session, web_session: WebSession) -> None:
+    """End a login."""
+    session.execute(
+        update(WebSession)
+        .where(WebSession.id == web_session.id, WebSession.revoked_at.is_(None))
+        .values(revoked_at=utcnow())
+    )
+
+
+def create_token(
+    session: Session, user: User, name: str, *, role: str | None = None, days: float | None = None
+) -> tuple[str, ApiToken]:
+    """An API token, shown this once: the raw text, and its row. Its role is at most the user's."""
+    role = role or user.role
+    if role not in ROLES:
+        raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
+    if role == "admin" and user.role != "admin":
+        raise PersonRefused(f"{user.name} is no admin, nor can a token of theirs be")
+    raw = TOKEN_PREFIX + secrets.token_urlsafe(32)
+    row = ApiToken(
+        name=name,
+        token_sha256=_digest(raw),
+        user_id=user.id,
+        role=role,
+        expires_at=None if days is None else utcnow() + timedelta(days=days),
+    )
+    row.user = user
+    session.add(row)
+    session.flush()
+    return raw, row
+
+
+def token_for(session: Session, raw: str) -> ApiToken | None:
+    """The token's row with its user; None when it ended, was revoked, or its user was disabled or demoted."""
+    if not raw.startswith(TOKEN_PREFIX):
+        return None
+    row = session.scalar(select(ApiToken).where(ApiToken.token_sha256 == _digest(raw)))
+    if row is None or row.revoked_at is not None or row.user.disabled_at is not None:
+        return None
+    if row.expires_at is not None and row.expires_at <= utcnow():
+        return None
+    return None if row.role == "admin" and row.user.role != "admin" else row
+
+
+def revoke_token(session: Session, token: ApiToken) -> None:
+    """End a token."""
+    token.revoked_at = token.revoked_at or utcnow()
+
+
+def first_administrator(database: Database) -> tuple[str, str] | None:
+    """Make `admin` with a generated password when there is no user yet; name and password, told only now."""
+    password = secrets.token_urlsafe(12)
+    try:
+        with database.write() as session:
+            if session.scalar(select(func.count()).select_from(User)):
+                return None
+            add_user(session, "admin", "admin", password, must_change=True)
+    except (IntegrityError, PersonRefused):  # another process was quicker
+        return None
+    return "admin", password
+
+
+def _revoke_sessions(session: Session, user: User) -> None:
+    session.execute(
+        update(WebSession)
+        .where(WebSession.user_id == user.id, WebSession.revoked_at.is_(None))
+        .values(revoked_at=utcnow())
+    )
+
+
+def _hash(password: str) -> str:
+    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
+        raise PersonRefused(f"a password has at least {SHORTEST_PASSWORD} characters")
+    return _hasher.hash(password)
+
+
+def _digest(raw: str) -> str:
+    return hashlib.sha256(raw.encode("utf-8", "replace")).hexdigest()
+
+
+@cache
+def _decoy() -> str:
+    """A hash that no password fits, for names that nobody has."""
+    return _hasher.hash(secrets.token_urlsafe(32))
