@@ -42,7 +42,8 @@ _NO_LONGER_TRUE = (
     "PositionReferenceIndicator", "DigitalSignaturesSequence", "MACParametersSequence",
     "EncryptedAttributesSequence", "RetrieveAETitle", "RetrieveURL", "InstanceAvailability",
     "StorageMediaFileSetID", "StorageMediaFileSetUID", "PixelDataProviderURL", "PixelData", "FloatPixelData",
-    "DoubleFloatPixelData", "LengthToEnd", "DataSetTrailingPadding", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
+    "DoubleFloatPixelData", "LengthToEnd", "DataSetTrailingPadding", "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
 )  # fmt: skip
 _DOSE_COUNTED_ELSEWHERE = (
     "ImageAndFluoroscopyAreaDoseProduct", "EntranceDose", "EntranceDoseInmGy", "OrganDose",

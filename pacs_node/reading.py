@@ -1,0 +1,147 @@
+"""Reading what real devices write: tolerant of odd values, strict about nothing that we only carry along.
+
+`clean_header` turns a data set of any encoding into Explicit VR Little Endian bytes without pixels that
+can be read, changed and written again without surprises: texts keep their bytes, what cannot be read at
+all is dropped.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from pathlib import Path
+from typing import Any
+
+from pydicom import config, dcmread
+from pydicom.charset import convert_encodings
+from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import correct_ambiguous_vr, write_data_element
+from pydicom.tag import BaseTag
+from pydicom.valuerep import VR
+
+from pacs_node.codecs import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+from pacs_node.errors import Reason, Refused
+
+MAX_ELEMENT = 4 << 20
+"""Longest value of an element that is carried along, in bytes."""
+MAX_HEADER = 16 << 20
+"""Longest header without pixels, in bytes."""
+_PIXELS = 0x7FE0
+_UNDEFINED_LENGTH = 0xFFFFFFFF
+_TEXT = {VR.LO, VR.SH, VR.PN, VR.ST, VR.LT, VR.UT, VR.UC, VR.CS, VR.AE, VR.UI, VR.DA, VR.TM, VR.DT, VR.AS}
+
+
+def be_tolerant() -> None:
+    """Neither warn nor fail about values of others that break a rule of their VR (process-wide, in
+    pydicom)."""
+    config.settings.reading_validation_mode = config.IGNORE
+
+
+def read(path: Path) -> tuple[Dataset, str]:
+    """The data set of a file with its pixels, and its transfer syntax. Raises :class:`Refused`."""
+    be_tolerant()
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            ds = dcmread(path, force=_looks_like_a_data_set(path))
+    except InvalidDicomError as error:
+        raise Refused(Reason.NOT_AN_IMAGE, "This is neither DICOM nor a picture that we know.") from error
+    except MemoryError:
+        raise
+    except (EOFError, struct.error) as error:
+        raise Refused(Reason.TRUNCATED, "The DICOM file ends early.") from error
+    except Exception as error:
+        raise Refused(Reason.UNREADABLE, "The DICOM file cannot be read.") from error
+    if _ends_early(ds, path) or any("end of file" in str(warning.message).lower() for warning in caught):
+        raise Refused(Reason.TRUNCATED, "The DICOM file ends early.")
+    syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID") or "")
+    if not syntax:
+        implicit, little = ds.original_encoding
+        syntax = "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"
+    if "SOPClassUID" not in ds and "PixelData" not in ds:
+        raise Refused(Reason.UNREADABLE, "The file is DICOM but holds no image object.")
+    return ds, syntax
+
+
+def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
+    """`ds` without pixels in Explicit VR Little Endian, and the keywords (or tags) of what had to be
+    dropped."""
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    encodings = convert_encodings(ds.get("SpecificCharacterSet") or "ISO_IR 6")
+    as_is = ds.original_encoding == (False, True)
+    if not as_is:
+        _resolve_ambiguity(ds)
+    dropped: list[str] = []
+    for tag in sorted(ds.keys()):
+        if tag.group == _PIXELS or tag.group <= 2 or (tag.element == 0 and tag.group > 6):
+            continue
+        try:
+            encoded = _encode(ds, tag, encodings, as_is)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 - pydicom raises anything for odd values
+            encoded = b""
+        if not encoded or len(encoded) > MAX_ELEMENT:
+            dropped.append(keyword_for_tag(tag) or f"({tag.group:04X},{tag.element:04X})")
+            continue
+        buffer.write(encoded)
+    header = buffer.getvalue()
+    if len(header) > MAX_HEADER:
+        raise Refused(
+            Reason.TOO_LARGE, f"The header holds more than {MAX_HEADER >> 20} MiB beside the pixels."
+        )
+    return header, dropped
+
+
+def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> bytes:
+    element: Any = ds.get_item(tag)
+    if isinstance(element, RawDataElement):
+        parsed = convert_raw_data_element(element, encoding=encodings, ds=ds)  # fails here, not in the parent
+        if isinstance(parsed, DataElement) and parsed.VR != VR.SQ:
+            _ = parsed.value
+        vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
+        if not as_is or element.VR is None:
+            if vr in _TEXT and element.value is not None and len(element.value) < 0xFFFE:
+                element = element._replace(VR=vr, is_implicit_VR=False, is_little_endian=True)
+            else:
+                element = ds[tag]
+    buffer = DicomBytesIO()
+    buffer.is_implicit_VR, buffer.is_little_endian = False, True
+    write_data_element(buffer, element, encodings)
+    return buffer.getvalue()
+
+
+def _resolve_ambiguity(ds: Dataset) -> None:
+    try:
+        correct_ambiguous_vr(ds, True)
+    except Exception:  # noqa: BLE001, S110 - what stays ambiguous is dropped element by element
+        pass
+
+
+def _ends_early(ds: Dataset, path: Path) -> bool:
+    """Whether the file was cut before its pixels, within an element or its head: pydicom reads that in
+    silence."""
+    last = max(ds.keys(), default=None)
+    element: Any = ds.get_item(last) if last is not None and last.group != _PIXELS else None
+    if not isinstance(element, RawDataElement) or element.length == _UNDEFINED_LENGTH:
+        return False
+    end = element.value_tell + element.length
+    deflated = str(ds.file_meta.get("TransferSyntaxUID") or "") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
+    return len(element.value or b"") < element.length or (not deflated and end < path.stat().st_size)
+
+
+def _looks_like_a_data_set(path: Path) -> bool:
+    """Whether a file without preamble begins like a data set: group 0002 or 0008, an even element."""
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if len(start) < 8:
+        return False
+    group, element = struct.unpack("<HH", start[:4])
+    if group not in (0x0002, 0x0008) or element > 0x0020:
+        return False
+    return start[4:6].isalpha() or struct.unpack("<I", start[4:8])[0] < 256
