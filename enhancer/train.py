@@ -76,14 +76,14 @@ def make_stage(recipe: Recipe, device: torch.device, patches: Patches) -> Stage:
     return AdversarialStage(recipe, device, patches)
 
 
-def run(recipe: Recipe, *, resume: bool, limit: int | None = None) -> Outcome:
-    """Trains; `limit` takes only the first so many training images (for tests)."""
+def run(recipe: Recipe, *, resume: bool, stop_at: int | None = None) -> Outcome:
+    """Trains; `stop_at` leaves off after that iteration without ending the schedule."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     device = device_of(recipe.device)
     folder = Path(recipe.out) / recipe.name
     checkpoint = folder / "checkpoint.pt"
-    paths = list_images(Path(recipe.data), "train")[:limit]
+    paths = list_images(Path(recipe.data), "train")
     checks = _check_images(Path(recipe.data))
     patches = Patches(paths, SCALES, patch=recipe.patch, large_share=recipe.large_share, seed=recipe.seed)
     stage = make_stage(recipe, device, patches)
@@ -105,7 +105,7 @@ def run(recipe: Recipe, *, resume: bool, limit: int | None = None) -> Outcome:
     iteration = first
     bar = tqdm(total=recipe.iterations, initial=first, unit="it", file=sys.stderr, mininterval=10, ncols=0)
     with bar:
-        while iteration < recipe.iterations and time.monotonic() - started < allowed:
+        while iteration < (stop_at or recipe.iterations) and time.monotonic() - started < allowed:
             progress = max(iteration / recipe.iterations, (time.monotonic() - started) / allowed)
             for key, value in stage.step(iteration, progress).items():
                 if not np.isfinite(value):

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from enhancer.modelfile import write_model
-from enhancer.networks.generator import Generator
+from enhancer.networks.generator import Generator, Tail
 
 
-@pytest.fixture()
+@pytest.fixture
 def radiograph():
     """Something smooth with structure and noise, float32 [61, 83] in [0, 1]."""
     rng = np.random.default_rng(7)
@@ -22,13 +22,14 @@ def radiograph():
     return np.clip(image, 0, 1).astype(np.float32)
 
 
-@pytest.fixture()
+@pytest.fixture
 def small_model_file(tmp_path: Path) -> Path:
     """A narrow, shallow generator with weights that do something."""
     torch.manual_seed(3)
     generator = Generator(channels=16, blocks=2)
     with torch.no_grad():
         for tail in generator.tails.values():
+            assert isinstance(tail, Tail)
             tail.last.weight.normal_(std=0.05)
     path = tmp_path / "small.safetensors"
     write_model(path, generator, name="small", version="0", channels=16, blocks=2)

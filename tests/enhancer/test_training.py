@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import enhancer
+from enhancer.data import Patches, half_of, list_images
+from enhancer.errors import DataError, RecipeError, TrainingError
+from enhancer.export import export, main
+from enhancer.recipe import Recipe, load_recipe
+from enhancer.stage import scale_of, schedule
+from enhancer.train import load_checkpoint, run, train
+
+
+def _write(path, seed, side=96):
+    rng = np.random.default_rng(seed)
+    small = Image.fromarray(rng.integers(0, 256, (side // 8, side // 8), dtype=np.uint8))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small.resize((side, side), Image.Resampling.BICUBIC).save(path)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A training set of toys: four train, six val images, one of them at twice the native size."""
+    rows = []
+    for index in range(10):
+        split = "train" if index < 4 else "val"
+        name = f"{split}/toys/{index}.png"
+        _write(tmp_path / "data" / name, index, 512 if index == 0 else 96)
+        rows.append({"file": name, "split": split, "patient": f"patient {index}"})
+    with (tmp_path / "data" / "SOURCES.csv").open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, ["file", "split", "patient"])
+        writer.writeheader()
+        writer.writerows(rows)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def recipe(data, tmp_path):
+    return Recipe(
+        stage="fidelity",
+        name="toy",
+        data=str(data),
+        out=str(tmp_path / "out"),
+        iterations=6,
+        batch=2,
+        patch=8,
+        x2_share=0.34,
+        warm_up=2,
+        check_every=3,
+        channels=8,
+        blocks=1,
+        device="cpu",
+        precision="float32",
+    )
+
+
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(recipe, tmp_path):
+    whole = run(recipe, resume=False)
+    broken = dataclasses.replace(recipe, out=str(tmp_path / "broken"))
+    first = run(broken, resume=False, stop_at=3)
+    assert first.iterations == 3
+    second = run(broken, resume=True)
+    assert second.iterations == whole.iterations == 6
+    expected, found = (load_checkpoint(one.checkpoint, torch.device("cpu")) for one in (whole, second))
+    assert found["iteration"] == 6
+    for part in ("generator", "average"):
+        for key, value in expected["stage"][part].items():
+            assert torch.allclose(found["stage"][part][key], value, atol=1e-6), key
+    assert set(whole.figures) == {"x2 over bicubic", "x4 over bicubic"}
+
+
+def test_the_adversarial_stage_starts_from_a_model_and_can_be_resumed(recipe, tmp_path):
+    fidelity = run(recipe, resume=False)
+    export(fidelity.checkpoint, "toy", "0", tmp_path)
+    second = dataclasses.replace(
+        recipe,
+        stage="adversarial",
+        name="toygan",
+        start_from=str(tmp_path / "toy.safetensors"),
+        feature_minutes=0.0,
+        adversarial_after=1,
+        weight_feature=1.0,
+        weight_adversarial=0.5,
+        weight_reduced=0.5,
+    )
+    run(second, resume=False, stop_at=3)
+    ended = run(second, resume=True)
+    saved = load_checkpoint(ended.checkpoint, torch.device("cpu"))
+    assert saved["iteration"] == 6
+    assert {"L1 x4", "G x4", "feature x4", "reduced x4"} <= saved["stage"]["lengths"].keys()
+    digest = export(ended.checkpoint, "toygan", "1", tmp_path)
+    model = enhancer.load(tmp_path / "toygan.safetensors", "cpu")
+    assert (model.info.digest, model.info.version) == (digest, "1")
+    assert model.enhance(np.random.default_rng(0).random((9, 9), np.float32), 4).shape == (36, 36)
+
+
+def test_a_run_ends_its_schedule_when_its_time_is_over(recipe):
+    ended = run(dataclasses.replace(recipe, iterations=10**6, max_minutes=0.02), resume=False)
+    assert 1 <= ended.iterations < 10**6
+
+
+def test_an_adversarial_stage_without_a_start_is_refused(recipe):
+    with pytest.raises(RecipeError, match="start_from"):
+        run(dataclasses.replace(recipe, stage="adversarial"), resume=False)
+
+
+def test_a_run_never_overwrites_another_and_never_resumes_nothing(recipe):
+    with pytest.raises(TrainingError, match="no checkpoint"):
+        run(recipe, resume=True)
+    run(recipe, resume=False, stop_at=1)
+    with pytest.raises(TrainingError, match="there already"):
+        run(recipe, resume=False)
+
+
+def test_a_checkpoint_of_rubbish_is_refused(recipe, tmp_path):
+    (tmp_path / "out" / "toy").mkdir(parents=True)
+    (tmp_path / "out" / "toy" / "checkpoint.pt").write_bytes(b"rubbish")
+    with pytest.raises(TrainingError, match="cannot be read"):
+        run(recipe, resume=True)
+
+
+def test_exporting_what_is_not_there_says_so(tmp_path, capsys):
+    assert main([str(tmp_path / "none.pt"), "toy", "1", "--folder", str(tmp_path)]) == 1
+    assert "no checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("colour = 3", "colour is not a key"),
+        ('iterations = "many"', "iterations must be of type int"),
+        ('stage = "other"', "stage must be one of"),
+        ("patch = 2", "patch at least 8"),
+        ("= 3", "not valid TOML"),
+    ],
+)
+def test_a_wrong_configuration_names_file_and_key(tmp_path, line, said):
+    path = tmp_path / "run.toml"
+    stage = "" if "stage" in line else 'stage = "fidelity"\n'
+    path.write_text(f'{stage}name = "x"\n{line}\n')
+    with pytest.raises(RecipeError, match=said) as caught:
+        train(path)
+    assert "run.toml" in str(caught.value)
+
+
+def test_a_missing_configuration_or_folder_is_said(tmp_path, recipe):
+    with pytest.raises(RecipeError, match="cannot be read"):
+        train(tmp_path / "none.toml")
+    with pytest.raises(DataError, match=r"SOURCES\.csv"):
+        run(dataclasses.replace(recipe, data=str(tmp_path / "none")), resume=False)
+
+
+@pytest.mark.parametrize(("name", "stage"), [("srresnet", "fidelity"), ("srgan", "adversarial")])
+def test_the_shipped_configurations_are_valid(name, stage):
+    from enhancer.modelfile import SHIPPED
+
+    recipe = load_recipe(SHIPPED.parent / "configs" / f"{name}.toml")
+    assert (recipe.name, recipe.stage) == (name, stage)
+
+
+def test_validation_patients_are_split_in_two_halves_that_do_not_meet(data):
+    dev, report = ({path.name for path in _listed(data, half)} for half in ("dev", "report"))
+    assert not dev & report
+    assert dev | report == {path.name for path in list_images(data, "val")}
+    halves = [half_of(f"patient {index}") for index in range(200)]
+    assert 70 < halves.count("dev") < 130
+
+
+def _listed(data, half):
+    try:
+        return list_images(data, half)
+    except DataError:
+        return []
+
+
+def test_patches_are_a_function_of_seed_and_iteration_and_their_halves_match(data):
+    paths = list_images(data, "train")
+    patches = Patches(paths, (2, 4), patch=8, large_share=0.5, seed=1)
+    lr, hr = patches.batch(5, 4, 6)
+    again, _ = Patches(paths, (2, 4), patch=8, large_share=0.5, seed=1).batch(5, 4, 6)
+    assert np.array_equal(lr, again)
+    assert not np.array_equal(lr, patches.batch(6, 4, 6)[0])
+    assert (lr.shape, hr.shape) == ((6, 1, 8, 8), (6, 1, 32, 32))
+    means = hr.reshape(6, 8, 4, 8, 4).mean(axis=(2, 4))
+    assert np.corrcoef(means.ravel(), lr.ravel())[0, 1] > 0.98
+    assert len(patches.large) == 1
+
+
+def test_the_learning_rate_warms_up_and_ends_at_zero():
+    assert schedule(0.0, 0, 100) == pytest.approx(0.01)
+    assert schedule(0.5, 5000, 100) == pytest.approx(0.5)
+    assert schedule(1.0, 9999, 100) == pytest.approx(0.0)
+
+
+def test_the_scales_share_the_batches_as_the_recipe_says(recipe):
+    scales = [scale_of(dataclasses.replace(recipe, x2_share=0.25), index) for index in range(100)]
+    assert scales.count(2) == 25
+    assert scales.count(4) == 75
