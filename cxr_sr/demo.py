@@ -55,8 +55,9 @@ def run_demo(folder: Path, samples: Path, *, once: bool, stop: threading.Event) 
         _forget_environment()
         with _archive(folder) as archive, _node(folder, archive) as (settings, database):
             complete = _show(settings, database, archive, files, folder, stop)
+            seconds = time.monotonic() - began
             click.echo(
-                f"{'All is back' if complete else 'Not all came back'} after {time.monotonic() - began:.0f} s.",
+                f"{'All is back' if complete else 'Not all came back'} after {round(seconds)} s.",
                 err=True,
             )
             if not once and not stop.is_set():
@@ -104,7 +105,7 @@ def _node(folder: Path, archive: Archive) -> Iterator[tuple[Settings, Database]]
     stop = threading.Event()
     database = Database(settings.database_url)
     with (folder / "node.log").open("wb") as output:
-        node = supervisor.Supervisor(path, tuple(ROLES), output=output)
+        node = supervisor.Supervisor(tuple(ROLES), supervisor.role_command(path), output=output)
         thread = threading.Thread(target=node.run, args=(stop,), name="supervisor")
         thread.start()
         try:

@@ -56,15 +56,27 @@ class Child:
     start_at: float = 0.0
 
 
+def role_command(config: Path | None) -> Callable[[str, int], list[str]]:
+    """How a role of this program is started."""
+
+    def command(role: str, lifeline: int) -> list[str]:
+        words = [sys.executable, "-m", "cxr_sr", "serve", "--role", role, "--lifeline", str(lifeline)]
+        return words if config is None else [*words, "--config", str(config)]
+
+    return command
+
+
 @dataclass
 class Supervisor:
     """Keeps the roles running until told to stop; uses no signals itself, so it may run in a thread.
 
-    `environment` is added to that of the children; `output`, where given, takes their stdout and stderr.
+    `command` gives the command line of a role; its second argument is the number of the lifeline's
+    descriptor. `environment` is added to that of the children; `output`, where given, takes their stdout and
+    stderr.
     """
 
-    config: Path | None
     roles: Sequence[str]
+    command: Callable[[str, int], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
     output: IO[bytes] | None = None
     clock: Callable[[], float] = time.monotonic
@@ -104,21 +116,9 @@ class Supervisor:
             self._start(child, now)
 
     def _start(self, child: Child, now: float) -> None:
-        command = [
-            sys.executable,
-            "-m",
-            "cxr_sr",
-            "serve",
-            "--role",
-            child.role,
-            "--lifeline",
-            str(self._reading),
-        ]
-        if self.config is not None:
-            command += ["--config", str(self.config)]
         child.started_at = now
         child.process = subprocess.Popen(
-            command,
+            self.command(child.role, self._reading),
             stdin=subprocess.DEVNULL,
             stdout=self.output,
             stderr=self.output,
@@ -243,7 +243,7 @@ def serve_roles(settings: Settings, config: Path | None, roles: Sequence[str]) -
     _second_signal_kills(stop, kill)
     with node_lock(settings.data_dir):
         environment = fixed_ports(settings)
-        supervisor = Supervisor(config, roles, environment)
+        supervisor = Supervisor(roles, role_command(config), environment)
         told = (settings, environment, roles, datetime.now(UTC), stop)
         announcer = threading.Thread(target=_announce, args=told, daemon=True)
         announcer.start()

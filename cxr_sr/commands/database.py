@@ -47,18 +47,15 @@ def db_backup(target: Path, config: Path | None) -> None:
     click.echo(str(target))
 
 
-@database.command("restore", epilog="Example: cxr-sr db restore /backup/cxr-sr-monday.db --yes")
+@database.command("restore", epilog="Example: cxr-sr db restore /backup/cxr-sr-monday.db")
 @click.argument("source", type=click.Path(dir_okay=False, exists=True, path_type=Path))
-@click.option("--yes", is_flag=True, help="Do not ask before the present database is replaced.")
 @config_option
-def db_restore(source: Path, yes: bool, config: Path | None) -> None:
-    """Put the copy SOURCE in the place of the database. The node must not be running."""
+def db_restore(source: Path, config: Path | None) -> None:
+    """Make the database from the copy SOURCE. The node must not run, and the old database be moved away."""
     from cxr_sr.supervisor import node_lock
     from db import schema
 
     settings = load(config)
     with node_lock(settings.data_dir, seconds=0):
-        if not yes:
-            click.confirm("This replaces the present database. Go on?", abort=True, err=True)
         schema.restore(settings.database_url, source)
     click.echo(f"restored from {source}", err=True)

@@ -1,0 +1,13 @@
+"""`cxr-sr conformance`: what this node negotiates, in the words of the standard."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command(epilog="Example: cxr-sr conformance > conformance.md")
+def conformance() -> None:
+    """Print the DICOM Conformance Statement, generated from the tables that the code negotiates with."""
+    from cxr_sr.conformance import statement
+
+    click.echo(statement())

@@ -1,0 +1,175 @@
+"""Is this node fit to run? Each check does what the service would do, and says in one line what it found."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from config import Destination, Settings
+
+MIB = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What one check found; `message` says what to do where `ok` is False."""
+
+    name: str
+    ok: bool
+    message: str
+    seconds: float = 0.0
+
+
+class Unfit(Exception):
+    """A check did not pass; the message says why and what to do."""
+
+
+def examine(config: Path | None) -> Iterator[Check]:
+    """Run every check, one after the other; without readable settings there is only the first."""
+    from config import ConfigError, load_settings
+
+    try:
+        settings = load_settings(config)
+    except ConfigError as error:
+        yield Check("configuration", False, " ".join(str(error).split()))
+        return
+    yield Check("configuration", True, f"read; data in {settings.data_dir}")
+    for name, check in checks(settings):
+        began = time.monotonic()
+        try:
+            ok, message = True, check(settings)
+        except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor is to report
+            from cxr_sr.cli import explain
+
+            ok, message = False, explain(error)
+        yield Check(name, ok, message, round(time.monotonic() - began, 3))
+
+
+def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
+    """Names and functions of all checks but that of the configuration itself."""
+    found: list[tuple[str, Callable[[Settings], str]]] = [
+        ("storage", check_storage),
+        ("database", check_database),
+        ("model", check_model),
+        ("dicom port", lambda s: check_port(s, "receiver", s.dicom.host, s.dicom.port)),
+        ("web port", lambda s: check_port(s, "web", s.web.host, s.web.port)),
+    ]
+    found += [(f"destination {d.name}", partial(check_echo, destination=d)) for d in settings.destinations]
+    if not settings.destinations:
+        found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
+    return found
+
+
+def check_storage(settings: Settings) -> str:
+    """Put an object away durably, read it back, remove it; look at the room that is left."""
+    from db.objects import open_store
+
+    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+    file = store.spool / "doctor.part"
+    file.write_bytes(b"cxr-sr doctor")
+    try:
+        stored = store.put(file, "doctor")
+    finally:
+        file.unlink(missing_ok=True)
+    try:
+        if store.digest(stored.key) != stored.sha256:
+            raise Unfit("what was written is not what is read back; do not trust this disk")
+    finally:
+        store.delete(stored.key)
+    free = store.room().free_bytes
+    if free is None:
+        return "written and read back"
+    if free < settings.storage.reserve_bytes:
+        raise Unfit(
+            f"{free // MIB} MiB are free, less than the reserve; new images are refused until there is more"
+        )
+    return f"written and read back; {free // MIB} MiB free"
+
+
+def check_database(settings: Settings) -> str:
+    """Reach the database, compare its schema with the code's, and let SQLite look for damage."""
+    from sqlalchemy import text
+
+    from db import Database, queue, schema
+
+    if settings.database_url.startswith("sqlite:///"):
+        path = Path(settings.database_url.removeprefix("sqlite:///"))
+        if not path.exists():
+            raise Unfit(f"there is none at {path} yet; `cxr-sr serve` or `cxr-sr db upgrade` makes it")
+    database = Database(settings.database_url)
+    try:
+        schema.check(database)
+        with database.read() as session:
+            if database.sqlite and (found := session.scalar(text("PRAGMA quick_check(1)"))) != "ok":
+                raise Unfit(f"the file is damaged ({found}); restore a backup with `cxr-sr db restore`")
+            waiting = queue.waiting(session)
+        return f"{database.engine.dialect.name}, schema up to date, {waiting} jobs waiting"
+    finally:
+        database.close()
+
+
+def check_model(settings: Settings) -> str:
+    """Load the configured model on the configured device and enlarge a small image with it."""
+    import numpy as np
+
+    import enhancer
+
+    model = enhancer.load(settings.enhancer.model, device=settings.enhancer.device)
+    info = model.info
+    ramp = np.linspace(0, 1, 32 * 32, dtype=np.float32).reshape(32, 32)
+    began = time.monotonic()
+    for scale in info.scales:
+        sr = model.enhance(ramp, scale=scale)
+        if sr.shape != (32 * scale, 32 * scale):
+            raise Unfit(f"{info.name} returns {sr.shape} for x{scale}; the model file is not what it says")
+    seconds = time.monotonic() - began
+    scales = " and ".join(f"x{scale}" for scale in info.scales)
+    return f"{info.name} {info.version} ({info.digest[:12]}) does {scales} on {info.device}, {seconds:.2f} s"
+
+
+def check_port(settings: Settings, role: str, host: str, port: int) -> str:
+    """Whether the role could listen there, or does so already."""
+    where = f"{host}:{port}"
+    if port == 0:
+        return "a free one will be taken"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            if _alive_here(settings, role):
+                return f"{where}, in use by our running {role}"
+            raise Unfit(f"{where}: {error.strerror}; end that program or choose another port") from None
+    return f"{where} is free"
+
+
+def _alive_here(settings: Settings, role: str) -> bool:
+    from db import Database, presence
+
+    database = Database(settings.database_url)
+    try:
+        with database.read() as session:
+            here = socket.gethostname()
+            return any(i.role == role and i.host == here for i in presence.alive(session))
+    finally:
+        database.close()
+
+
+def check_echo(settings: Settings, *, destination: Destination) -> str:
+    """C-ECHO a destination."""
+    from pacs_node.echo import echo
+
+    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
+    answer = echo(destination, settings.dicom)
+    if not answer.ok:
+        raise Unfit(
+            f"{where}: {answer.message}; check address, AE title and whether it knows {settings.dicom.ae_title}"
+        )
+    return f"{where} answers C-ECHO in {answer.seconds:.2f} s"

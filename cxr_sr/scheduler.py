@@ -1,0 +1,224 @@
+"""The scheduler role: what has to happen by the clock, done by one process however many are started."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.schedulers.background import BackgroundScheduler
+
+from cxr_sr.leader import leadership
+from db import Database, deliveries, queue, schema
+from db.models import PeerStatus
+from db.objects import LocalStore, ObjectStore, open_store
+from db.presence import Presence
+from db.types import utcnow
+
+if TYPE_CHECKING:
+    from config import Settings
+
+log = structlog.get_logger(__name__)
+
+FOLLOW_SECONDS = 2.0
+"""How often a leader makes sure that it still leads, and another asks whether it may."""
+
+BACKUP_NAME = "cxr-sr-%Y%m%dT%H%M%SZ.db"
+BACKUP_PATTERN = "cxr-sr-????????T??????Z.db"
+WATERMARK = 2.0
+"""A warning is logged while less than this many times the reserve is free."""
+
+
+@dataclass
+class Duties:
+    """What the scheduler does, each method one duty; safe to run at any time and as often as one likes."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    presence: Presence
+
+    def expire_leases(self) -> None:
+        """Give the work of silent workers and senders to others; end deliveries whose time is over."""
+        with self.database.write() as session:
+            jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
+        with self.database.write() as session:
+            sent = deliveries.expire(session)
+        if jobs or sent:
+            log.warning("leases-expired", jobs=jobs, deliveries=sent)
+
+    def purge(self) -> None:
+        """Remove what has been kept long enough and nothing open needs."""
+        from db import retention
+
+        now, keep = utcnow(), self.settings.retention
+        purged = retention.purge(
+            self.database,
+            self.store,
+            sources_before=now - timedelta(days=keep.sources_days),
+            results_before=now - timedelta(days=keep.results_days),
+            events_before=now - timedelta(days=keep.events_days),
+        )
+        log.info("retention", purged=str(purged))
+
+    def sweep_orphans(self) -> None:
+        """Remove objects without a row and temporary files that a crash has left."""
+        from db import retention
+
+        oldest = utcnow() - timedelta(seconds=self.settings.scheduler.orphan_age_seconds)
+        objects = retention.sweep_orphans(self.database, self.store, oldest)
+        files = sweep_spool(self.store, oldest)
+        if objects or files:
+            log.warning("orphans-removed", objects=objects, files=files)
+
+    def check_disk(self) -> None:
+        """Show the room that is left, and warn before objects are refused for want of it."""
+        room = self.store.room()
+        self.presence.update(free_bytes=room.free_bytes, total_bytes=room.total_bytes)
+        reserve = self.settings.storage.reserve_bytes
+        if room.free_bytes is not None and room.free_bytes < WATERMARK * reserve:
+            log.warning("disk-low", free_bytes=room.free_bytes, reserve_bytes=reserve)
+
+    def echo(self) -> None:
+        """C-ECHO every destination and note the answers."""
+        from pacs_node.echo import echo
+
+        for destination in self.settings.destinations:
+            answer = echo(destination, self.settings.dicom)
+            with self.database.write() as session:
+                session.merge(
+                    PeerStatus(
+                        name=destination.name,
+                        checked_at=utcnow(),
+                        reachable=answer.ok,
+                        seconds=answer.seconds,
+                        message=answer.message[:512],
+                    )
+                )
+            if not answer.ok:
+                log.warning("destination-silent", destination=destination.name, message=answer.message)
+
+    def back_up(self) -> None:
+        """Copy the database and drop the oldest copies."""
+        kept = self.settings.retention.backups
+        if not kept:
+            return
+        folder = backup_folder(self.settings)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        target = folder / utcnow().strftime(BACKUP_NAME)
+        schema.backup(self.database, target)
+        dropped = rotate(folder, kept)
+        log.info("database-backed-up", file=target.name, dropped=dropped)
+
+
+def backup_folder(settings: Settings) -> Path:
+    """Where the scheduler's copies of the database lie."""
+    return settings.data_dir / "backups"
+
+
+def rotate(folder: Path, kept: int) -> int:
+    """Remove all but the newest `kept` backups; returns how many went. Other files are left alone."""
+    backups = sorted(folder.glob(BACKUP_PATTERN))
+    gone = backups[: max(0, len(backups) - kept)]
+    for path in gone:
+        path.unlink(missing_ok=True)
+    return len(gone)
+
+
+def backup_due(folder: Path, every: timedelta, now: datetime) -> datetime:
+    """When the next backup is to be made: at once where there is none or the newest is too old."""
+    newest = max((path.stat().st_mtime for path in folder.glob(BACKUP_PATTERN)), default=None)
+    return now if newest is None else max(now, datetime.fromtimestamp(newest, now.tzinfo) + every)
+
+
+def sweep_spool(store: ObjectStore, older_than: datetime) -> int:
+    """Remove files from the spool that nobody has touched since `older_than`; returns how many.
+
+    Locks stay: they are old as long as their process lives.
+    """
+    if not isinstance(store, LocalStore):
+        return 0
+    removed = 0
+    for path in store.spool.rglob("*"):
+        if path.is_file() and path.suffix != ".lock" and path.stat().st_mtime < older_than.timestamp():
+            path.unlink(missing_ok=True)
+            removed += 1
+    return removed
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Do the scheduler's duties while leading, wait for the lead otherwise; returns when `stop` is set."""
+    database = Database(settings.database_url)
+    lead = leadership(database, settings.data_dir)
+    try:
+        store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+        with Presence(database, "scheduler", {"leading": False}) as presence:
+            duties = Duties(settings, database, store, presence)
+            while not stop.is_set():
+                if lead.hold():
+                    _lead(duties, lead.hold, stop)
+                stop.wait(FOLLOW_SECONDS)
+    finally:
+        lead.give_up()
+        database.close()
+
+
+def _lead(duties: Duties, leads: Callable[[], bool], stop: threading.Event) -> None:
+    log.info("leading")
+    duties.presence.update(leading=True)
+    scheduler = timetable(duties)
+    scheduler.start()
+    try:
+        while leads() and not stop.wait(FOLLOW_SECONDS):
+            pass
+    finally:
+        scheduler.shutdown(wait=True)
+        duties.presence.update(leading=False)
+
+
+def timetable(duties: Duties) -> BackgroundScheduler:
+    """Every duty with its interval; one that fails is logged and tried again at its next time."""
+    every, now = duties.settings.scheduler, utcnow()
+    scheduler = BackgroundScheduler(
+        timezone="UTC",
+        executors={"default": ThreadPoolExecutor(3)},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+    )
+    backup = timedelta(hours=every.backup_hours)
+    table: tuple[tuple[Callable[[], None], float, datetime], ...] = (
+        (duties.expire_leases, every.lease_seconds, now),
+        (duties.check_disk, every.disk_seconds, now),
+        (duties.echo, every.echo_seconds, now + timedelta(seconds=5)),
+        (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
+        (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
+        (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
+    )
+    for duty, seconds, first in table:
+        scheduler.add_job(
+            _logged(duty),
+            "interval",
+            seconds=seconds,
+            next_run_time=first,
+            id=duty.__name__,
+            name=duty.__name__,
+        )
+    return scheduler
+
+
+def _logged(duty: Callable[[], None]) -> Callable[[], None]:
+    def run_duty(**_: Any) -> None:
+        began = time.monotonic()
+        try:
+            duty()
+        except Exception as error:  # noqa: BLE001 - a duty that fails must not end the others
+            log.error("duty-failed", duty=duty.__name__, error=type(error).__name__, message=str(error)[:300])
+        else:
+            log.debug("duty-done", duty=duty.__name__, seconds=round(time.monotonic() - began, 3))
+
+    return run_duty
