@@ -91,7 +91,7 @@ def to_network(
         if not kept_out.any():
             kept_out = None
     lr = np.empty(values.shape, np.float32)
-    for rows in _blocks(values.shape):
+    for rows in row_blocks(values.shape):
         part = np.clip(values[rows].astype(np.float64), grey_map.lowest, grey_map.highest)
         part = grey_map.highest - part if inverted else part - grey_map.lowest
         lr[rows] = part / grey_map.span
@@ -113,7 +113,7 @@ def from_network(sr: npt.NDArray[np.float32], source: StoredImage, given: Networ
     ):
         raise ValueError(f"{sr.shape} is no whole multiple of {fmt.rows} x {fmt.columns}")
     out = np.empty(sr.shape, fmt.dtype)
-    for rows in _blocks(sr.shape):
+    for rows in row_blocks(sr.shape):
         part = sr[rows].astype(np.float64) * grey_map.span
         part = grey_map.highest - part if grey_map.inverted else part + grey_map.lowest
         np.rint(part, out=part)
@@ -157,6 +157,7 @@ def _padding_mask(values: npt.NDArray[Any], padding: tuple[int, int] | None) -> 
     return mask if mask.any() else None
 
 
-def _blocks(shape: tuple[int, ...]) -> list[slice]:
+def row_blocks(shape: tuple[int, ...]) -> list[slice]:
+    """Slices of rows that cover an image of that shape, each of a few million pixels."""
     step = max(1, _BLOCK // max(1, shape[1]))
     return [slice(start, start + step) for start in range(0, shape[0], step)]
