@@ -169,7 +169,6 @@ def check_echo(settings: Settings, *, destination: Destination) -> str:
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     answer = echo(destination, settings.dicom)
     if not answer.ok:
-        raise Unfit(
-            f"{where}: {answer.message}; check address, AE title and whether it knows {settings.dicom.ae_title}"
-        )
+        ours = settings.dicom.ae_title
+        raise Unfit(f"{where}: {answer.message}; check address and AE title, and whether it knows {ours}")
     return f"{where} answers C-ECHO in {answer.seconds:.2f} s"

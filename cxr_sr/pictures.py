@@ -19,7 +19,7 @@ GAP = 4
 
 def brightness(ds: Any) -> npt.NDArray[np.float64]:
     """float64 [H, W], brighter is larger, through the object's own window where it has one."""
-    from pydicom.pixels import apply_modality_lut, apply_voi_lut
+    from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut
 
     values = np.asarray(apply_voi_lut(apply_modality_lut(ds.pixel_array, ds), ds), dtype=np.float64)
     return -values if ds.PhotometricInterpretation == "MONOCHROME1" else values
