@@ -1,0 +1,379 @@
+"""The acceptor's side of one association, bounded in what its peer can make it hold.
+
+pynetdicom gives the association and the upper layer. Replaced here are the pieces where a peer could fill
+the memory or end a thread: reading a PDU, putting a message together, judging who may associate, answering
+C-STORE.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import socket
+import time
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from pynetdicom.acse import ACSE
+from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.transport import AssociationServer, AssociationSocket
+
+from pacs_node import header, statuses
+from pacs_node.commandset import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandError, parse
+from pacs_node.spool import Flood, Incoming, Spool
+
+log = structlog.get_logger(__name__)
+
+MAX_COMMAND_BYTES = 65536
+MAX_ASSOCIATE_BYTES = 1 << 20
+MAX_UNANSWERED = 4
+"""Messages that a peer may send ahead of our answers; nobody negotiated that it may send any."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a server grants its peers. Times in seconds, sizes in bytes."""
+
+    max_associations: int = 64
+    max_pdu: int = 131072
+    max_object_bytes: int = 1 << 30
+    acse_timeout: float = 10
+    dimse_timeout: float = 60
+    network_timeout: float = 60
+
+    @property
+    def max_connections(self) -> int:
+        """Connections at once, those that have not said a word included."""
+        return 4 * self.max_associations + 64
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who opened an association, as it says of itself, and the address it came from."""
+
+    ae_title: str
+    called_ae_title: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """An A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21), and a word for the log."""
+
+    result: int
+    source: int
+    reason: int
+    why: str
+
+
+@dataclass
+class Received:
+    """One C-STORE request with its data set on disk. `sop_instance_uid` is what the peer sent, unchecked."""
+
+    caller: Caller
+    context_id: int
+    message_id: int
+    abstract_syntax: str
+    transfer_syntax_uid: str
+    sop_class_uid: str
+    sop_instance_uid: str
+    incoming: Incoming
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The status of a C-STORE response and a comment for the peer's log, without patient data."""
+
+    status: int
+    comment: str | None = None
+
+
+class Node(Protocol):
+    """What an association needs of the server that it belongs to."""
+
+    limits: Limits
+    spool: Spool
+
+    def judge(self, assoc: Acceptor) -> Rejection | None:
+        """Whether this association may be established; if so it counts from here on."""
+
+    def store(self, received: Received) -> Answer:
+        """Put a whole object away and answer for it."""
+
+    def gone(self, assoc: Acceptor) -> None:
+        """The association has ended, its connection is closed."""
+
+
+class Acceptor(Association):
+    """An acceptor that answers C-STORE itself, and leaves neither file, socket nor thread when it ends."""
+
+    def __init__(self, node: Node, listener: AssociationServer, connection: socket.socket) -> None:
+        ae, limits = listener.ae, node.limits
+        super().__init__(ae, "acceptor")
+        self.node = node
+        self._server = listener
+        self.name = "AcceptorThread-cxr-sr"
+        self.acse = _Acse(self)
+        self.dul = _Dul(self)
+        self.dimse: _Dimse = _Dimse(self)
+        self.acse_timeout, self.network_timeout = limits.acse_timeout, limits.network_timeout
+        self.set_socket(_BoundedSocket(self, client_socket=connection))
+        self.acceptor.maximum_length = ae.maximum_pdu_size
+        self.acceptor.ae_title = listener.ae_title
+        self.acceptor.implementation_class_uid = ae.implementation_class_uid
+        self.acceptor.implementation_version_name = ae.implementation_version_name
+
+    @property
+    def caller(self) -> Caller:
+        """Who is at the other end; complete once its request has arrived."""
+        request, address = self.requestor.primitive, self.requestor.address_info
+        return Caller(
+            ae_title=(getattr(request, "calling_ae_title", None) or "").strip(),
+            called_ae_title=(getattr(request, "called_ae_title", None) or "").strip(),
+            address=address.address if address else "",
+        )
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except Exception:
+            log.exception("association.failed", address=self.caller.address)
+        finally:
+            self.cut()
+            self.dul.join(5)
+            self.dimse.discard()
+            self.node.gone(self)
+
+    def cut(self) -> None:
+        """End the connection from any thread, whatever the others wait for."""
+        self._kill = True
+        self.dul.kill_dul()
+        wrapper = self.dul.socket
+        connection = wrapper.socket if wrapper else None
+        if connection is not None:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+            connection.close()
+
+    def _serve_request(self, msg: Any, context_id: int) -> None:
+        if not isinstance(msg, Received):
+            super()._serve_request(msg, context_id)
+            return
+        try:
+            answer = self._answer(msg)
+        finally:
+            msg.incoming.discard()
+        rsp = C_STORE()
+        rsp.MessageIDBeingRespondedTo = msg.message_id
+        if header.is_safe_uid(msg.sop_class_uid):
+            rsp.AffectedSOPClassUID = msg.sop_class_uid
+        if header.is_safe_uid(msg.sop_instance_uid):
+            rsp.AffectedSOPInstanceUID = msg.sop_instance_uid
+        rsp.Status = answer.status
+        if answer.comment:
+            rsp.ErrorComment = answer.comment[:64]  # type: ignore[assignment]
+        if self.is_established:
+            self.dimse.send_msg(rsp, context_id)
+
+    def _answer(self, received: Received) -> Answer:
+        """The status of one object; whatever goes wrong here is an answer too."""
+        received.incoming.finish()
+        try:
+            answer = check(received) or self.node.store(received)
+        except Exception as error:
+            log.exception("store.failed", caller=received.caller.ae_title, error=type(error).__name__)
+            answer = Answer(statuses.PROCESSING_FAILURE, "internal error")
+        if answer.status != statuses.SUCCESS:
+            log.warning(
+                "store.refused",
+                status=f"{answer.status:04X}",
+                why=answer.comment,
+                caller=received.caller.ae_title,
+                address=received.caller.address,
+            )
+        return answer
+
+
+def check(received: Received) -> Answer | None:
+    """What can be said of an object before anyone stores it: a refusal, or None when all is well."""
+    if received.sop_class_uid != received.abstract_syntax:
+        return Answer(
+            statuses.SOP_CLASS_NOT_SUPPORTED, "SOP class of command and presentation context differ"
+        )
+    try:
+        header.check_uid(received.sop_instance_uid, "Affected SOP Instance UID")
+        if received.incoming.trouble:
+            return Answer(statuses.OUT_OF_RESOURCES, received.incoming.trouble)
+        names = header.read_names(bytes(received.incoming.prefix), received.transfer_syntax_uid)
+    except header.HeaderError as error:
+        return Answer(statuses.CANNOT_UNDERSTAND, str(error))
+    if names.sop_class_uid != received.sop_class_uid:
+        return Answer(statuses.DATA_SET_MISMATCH, "SOP Class UID of command and data set differ")
+    if names.sop_instance_uid != received.sop_instance_uid:
+        return Answer(statuses.DATA_SET_MISMATCH, "SOP Instance UID of command and data set differ")
+    return None
+
+
+class _Acse(ACSE):
+    """Asks the server before it negotiates anything."""
+
+    def _negotiate_as_acceptor(self) -> None:
+        assoc: Any = self.assoc
+        rejection = assoc.node.judge(assoc)
+        if rejection is None:
+            super()._negotiate_as_acceptor()
+            return
+        caller = assoc.caller
+        log.warning(
+            "association.rejected",
+            why=rejection.why,
+            caller=caller.ae_title,
+            called=caller.called_ae_title,
+            address=caller.address,
+        )
+        self.send_reject(rejection.result, rejection.source, rejection.reason)
+        assoc.kill()
+
+
+class _Dul(DULServiceProvider):
+    """An upper layer whose thread never dies with a traceback: a broken state ends the association."""
+
+    def __init__(self, assoc: Association) -> None:
+        super().__init__(assoc)
+        self.daemon = True
+        self.name = "dicom-upper-layer"
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - whatever state a peer brought it to
+            log.warning("association.broken", error=type(error).__name__)
+            assoc: Any = self.assoc
+            assoc.cut()
+
+
+class _Oversized(Exception):
+    """A PDU longer than we announced; raising it makes the upper layer abort."""
+
+
+class _BoundedSocket(AssociationSocket):
+    """Reads a PDU in large pieces, within a length and a time."""
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        assoc: Any = self.assoc
+        node: Node = assoc.node
+        ours = 2 * node.limits.max_pdu + 1024 if assoc.is_established else MAX_ASSOCIATE_BYTES
+        if nr_bytes > ours:
+            log.warning(
+                "association.aborted", why="PDU too long", length=nr_bytes, address=assoc.caller.address
+            )
+            raise _Oversized
+        seconds = node.limits.network_timeout if assoc.is_established else node.limits.acse_timeout
+        deadline = time.monotonic() + seconds
+        connection = self.socket
+        data = bytearray(nr_bytes)
+        view, done = memoryview(data), 0
+        while connection is not None and done < nr_bytes:
+            connection.settimeout(max(0.01, deadline - time.monotonic()))
+            if not (count := connection.recv_into(view[done:])):
+                break
+            done += count
+        view.release()
+        del data[done:]
+        return data
+
+
+class _Dimse(DIMSEServiceProvider):
+    """Puts requests together: a command of bounded length, a data set straight to its file."""
+
+    def __init__(self, assoc: Acceptor) -> None:
+        super().__init__(assoc)
+        self._command = bytearray()
+        self._receiving: Received | None = None
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a P-DATA of the peer. What makes no sense aborts the association (Evt19)."""
+        try:
+            for context_id, fragment in primitive.presentation_data_value_list:
+                self._take(context_id, fragment)
+        except (CommandError, Flood) as error:
+            assoc: Any = self.assoc
+            log.warning(
+                "association.aborted", why=str(error) or "object too large", address=assoc.caller.address
+            )
+            self.discard()
+            self.dul.event_queue.put("Evt19")
+
+    def discard(self) -> None:
+        """Forget everything that has not been answered, files included."""
+        if self._receiving is not None:
+            self._receiving.incoming.discard()
+            self._receiving = None
+        while True:
+            try:
+                _, msg = self.msg_queue.get_nowait()
+            except queue.Empty:
+                return
+            item: Any = msg
+            if isinstance(item, Received):
+                item.incoming.discard()
+
+    def _take(self, context_id: int, fragment: bytes) -> None:
+        if not fragment:
+            raise CommandError("a fragment without its control header")
+        control, last = fragment[0], bool(fragment[0] & 2)
+        if control & 1:
+            self._command += fragment[1:]
+            if self._receiving is not None or len(self._command) > MAX_COMMAND_BYTES:
+                raise CommandError("a command where none belongs, or one without end")
+            if last:
+                encoded, self._command = bytes(self._command), bytearray()
+                self._begin(context_id, parse(encoded), encoded)
+            return
+        receiving = self._receiving
+        if receiving is None or receiving.context_id != context_id:
+            raise CommandError("a data set that no command announced")
+        receiving.incoming.write(fragment[1:])
+        if last:
+            self._receiving = None
+            self.msg_queue.put((context_id, receiving))  # type: ignore[arg-type]
+
+    def _begin(self, context_id: int, command: Command, encoded: bytes) -> None:
+        if self.msg_queue.qsize() >= MAX_UNANSWERED:
+            raise CommandError("too many requests ahead of their answers")
+        if command.field == C_CANCEL_RQ:
+            return
+        if command.field == C_ECHO_RQ and not command.has_data_set:
+            whole = P_DATA()
+            whole.presentation_data_value_list.append((context_id, b"\x03" + encoded))
+            super().receive_primitive(whole)
+            return
+        cx = self.assoc._accepted_cx.get(context_id)
+        if command.field != C_STORE_RQ or not command.has_data_set or cx is None:
+            raise CommandError(f"request {command.field:04X} is not one that we serve here")
+        self._receiving = self._open(context_id, command, str(cx.abstract_syntax), str(cx.transfer_syntax[0]))
+
+    def _open(
+        self, context_id: int, command: Command, abstract_syntax: str, transfer_syntax: str
+    ) -> Received:
+        assoc: Any = self.assoc
+        safe = header.is_safe_uid(command.sop_instance_uid)
+        # an object under an unsafe name is refused after its last byte; until then its name is nobody's
+        meta = header.part10_header(
+            abstract_syntax, command.sop_instance_uid if safe else "0", transfer_syntax
+        )
+        return Received(
+            caller=assoc.caller,
+            context_id=context_id,
+            message_id=command.message_id,
+            abstract_syntax=abstract_syntax,
+            transfer_syntax_uid=transfer_syntax,
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
+            incoming=assoc.node.spool.begin(meta, assoc.node.limits.max_object_bytes),
+        )

@@ -1,0 +1,157 @@
+"""The DICOM door: C-ECHO and C-STORE from modalities, straight to the store; nothing is decoded here.
+
+Success is answered when the object is on stable storage and its row committed, never before.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import threading
+
+import structlog
+from pynetdicom.presentation import PresentationContext, build_context
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import Settings
+from config.settings import Peer
+from db import Database
+from db.intake import Arrival, Origin, QueueFull, intake
+from db.objects import ObjectStore, StoreError, StoreFull, open_store
+from db.presence import Presence
+from pacs_node import codecs, statuses
+from pacs_node.acceptor import Answer, Caller, Limits, Received, Rejection
+from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
+from pacs_node.spool import Spool
+
+log = structlog.get_logger(__name__)
+
+SOP_CLASSES: dict[str, str] = {
+    "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
+    "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",
+    "1.2.840.10008.5.1.4.1.1.1.1.1": "Digital X-Ray Image Storage - For Processing",
+    "1.2.840.10008.5.1.4.1.1.7": "Secondary Capture Image Storage",
+}
+"""What is accepted; the conformance statement prints it."""
+
+DRAIN_SECONDS = 5.0
+
+
+def supported_contexts() -> list[PresentationContext]:
+    """What the receiver accepts: verification, and each SOP class in every decodable transfer syntax."""
+    uncompressed = [codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN]
+    syntaxes = list(codecs.decodable())
+    return [build_context(Verification, uncompressed)] + [build_context(uid, syntaxes) for uid in SOP_CLASSES]
+
+
+def may_call(caller: Caller, allow: tuple[Peer, ...]) -> bool:
+    """Whether a caller's AE title and address stand in `dicom.allow`; an empty list means loopback alone."""
+    address = ipaddress.ip_address(caller.address)
+    address = getattr(address, "ipv4_mapped", None) or address
+    if not allow:
+        return address.is_loopback
+    return any(
+        peer.ae_title == caller.ae_title
+        and (peer.address is None or address in ipaddress.ip_network(peer.address, strict=False))
+        for peer in allow
+    )
+
+
+class Receiver:
+    """The receiver at work between a server, a store and a database. Raises OSError when it cannot listen."""
+
+    def __init__(self, settings: Settings, database: Database, store: ObjectStore) -> None:
+        self.settings, self.database, self.store = settings, database, store
+        dicom = settings.dicom
+        self.spool = Spool(store.spool)
+        try:
+            self.server = Server(
+                ae_title=dicom.ae_title,
+                host=dicom.host,
+                port=dicom.port,
+                contexts=supported_contexts(),
+                limits=Limits(
+                    max_associations=dicom.max_associations,
+                    max_pdu=dicom.max_pdu,
+                    max_object_bytes=dicom.max_object_bytes,
+                    acse_timeout=dicom.acse_timeout,
+                    dimse_timeout=dicom.dimse_timeout,
+                    network_timeout=dicom.network_timeout,
+                ),
+                spool=self.spool,
+                admit=self.admit,
+                store=self.put_away,
+            )
+        except OSError:
+            self.spool.close()
+            raise
+
+    def close(self, grace: float = DRAIN_SECONDS) -> None:
+        """Stop listening, let what has begun end for `grace` seconds."""
+        self.server.close(grace)
+        self.spool.close()
+
+    def admit(self, caller: Caller) -> Rejection | None:
+        """Who may associate: callers that are allowed, when they mean us."""
+        if not may_call(caller, self.settings.dicom.allow):
+            return CALLING_NOT_RECOGNISED
+        if caller.called_ae_title != self.settings.dicom.ae_title:
+            return CALLED_NOT_RECOGNISED
+        return None
+
+    def put_away(self, received: Received) -> Answer:
+        """Make a received object durable and queue its job."""
+        arrival = Arrival(
+            file=received.incoming.path,
+            media_type="application/dicom",
+            sop_class_uid=received.sop_class_uid,
+            sop_instance_uid=received.sop_instance_uid,
+            transfer_syntax_uid=received.transfer_syntax_uid,
+        )
+        caller = received.caller
+        origin = Origin(
+            kind="dimse",
+            ae_title=caller.ae_title,
+            called_ae_title=caller.called_ae_title,
+            address=caller.address,
+        )
+        max_waiting = self.settings.queue.max_waiting
+        try:
+            accepted = intake(self.database, self.store, arrival, origin, max_waiting=max_waiting)
+        except QueueFull:
+            return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
+        except StoreFull:
+            return Answer(statuses.OUT_OF_RESOURCES, "no room on disk")
+        except StoreError:
+            return Answer(statuses.OUT_OF_RESOURCES, "the storage does not answer")
+        except SQLAlchemyError as error:
+            log.error("store.database", error=type(error).__name__)
+            return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+        log.info(
+            "stored",
+            job=accepted.job_id,
+            source=accepted.source_id,
+            resend=accepted.resend,
+            sop_instance_uid=received.sop_instance_uid,
+            bytes=received.incoming.size,
+            caller=caller.ae_title,
+        )
+        return Answer(statuses.SUCCESS)
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Receive until `stop` is set, then let open associations end. Raises OSError when it cannot listen."""
+    database = Database(settings.database_url)
+    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+    try:
+        receiver = Receiver(settings, database, store)
+        dicom = settings.dicom
+        info = {"host": dicom.host, "port": receiver.server.port, "ae_title": dicom.ae_title}
+        log.info("receiver.listening", **info)
+        with Presence(database, "receiver", info):
+            try:
+                stop.wait()
+            finally:
+                receiver.close()
+    finally:
+        database.close()

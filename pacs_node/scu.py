@@ -1,0 +1,220 @@
+"""Our side of an association that we open: connect, verify, store one object after another.
+
+Objects are read in pieces as fast as the peer takes them, so that neither a large object nor a slow peer
+fills the memory; a peer that hangs costs its timeout and nothing more.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, BinaryIO
+
+from pynetdicom import AE, evt
+from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dsutils import encode
+from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.presentation import PresentationContext
+
+from config.settings import Destination, DicomSettings
+from pacs_node import identity
+from pacs_node.scp import quiet_library
+
+_QUEUED_FRAGMENTS = 8
+_LARGEST_FRAGMENT = 1 << 18
+
+
+class PeerError(Exception):
+    """The peer could not be reached or did not answer: a fresh association later may do better."""
+
+
+class NotAccepted(PeerError):
+    """The peer accepts none of the presentation contexts that we need; it will answer the same again."""
+
+
+class Interrupted(PeerError):
+    """The association ended before the answer: whether the object arrived is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A C-STORE response: its status and the peer's own comment."""
+
+    status: int
+    comment: str | None
+
+
+@contextmanager
+def association(
+    destination: Destination, dicom: DicomSettings, contexts: Sequence[PresentationContext]
+) -> Iterator[Association]:
+    """An established association, released at the end, cut off after an error. Raises :class:`PeerError`."""
+    quiet_library()
+    ae = AE(ae_title=dicom.ae_title)
+    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
+        dicom.acse_timeout,
+        dicom.dimse_timeout,
+        dicom.network_timeout,
+    )
+    ae.connection_timeout = dicom.connection_timeout
+    ae.implementation_class_uid = identity.IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = identity.IMPLEMENTATION_VERSION_NAME
+    where = f"{destination.host}:{destination.port}"
+    try:
+        assoc = ae.associate(
+            destination.host,
+            destination.port,
+            contexts=list(contexts),
+            ae_title=destination.ae_title,
+            max_pdu=dicom.max_pdu,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [dicom.network_timeout])],
+        )
+    except OSError as error:
+        raise PeerError(f"{where}: {error.strerror or 'the name cannot be resolved'}") from error
+    if not assoc.is_established:
+        failure = _why_not(assoc, where)
+        hang_up(assoc)
+        raise failure
+    try:
+        yield assoc
+    except BaseException:
+        hang_up(assoc)
+        raise
+    else:
+        if assoc.is_established:
+            assoc.release()
+        hang_up(assoc)
+
+
+def hang_up(assoc: Association) -> None:
+    """End an association whatever its threads wait for: the socket first, then the rest."""
+    connection = assoc.dul.socket.socket if assoc.dul.socket else None
+    if connection is not None:
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+    assoc._kill = True
+    assoc.is_established = False
+    assoc._reactor_checkpoint.set()
+    assoc.dul.kill_dul()
+    for thread in (assoc.dul, assoc):
+        if thread.is_alive():
+            thread.join(5)
+    if connection is not None:
+        connection.close()
+
+
+def store(
+    assoc: Association,
+    context: PresentationContext,
+    sop_class_uid: str,
+    sop_instance_uid: str,
+    data: BinaryIO,
+    *,
+    message_id: int,
+    timeout: float,
+) -> Stored:
+    """Send one data set, read from `data` to its end, and wait for the answer.
+
+    `timeout` is the longest silence in seconds: of a peer that takes no more bytes, or gives no answer once
+    it has all. Raises :class:`Interrupted`; the association is then of no more use.
+    """
+    assoc._reactor_checkpoint.clear()
+    while not assoc._is_paused and assoc.is_alive():
+        time.sleep(0.0005)
+    try:
+        context_id = int(context.context_id or 0)
+        for control, fragment in _fragments(
+            assoc, _command(sop_class_uid, sop_instance_uid, message_id), data
+        ):
+            pdata = P_DATA()
+            pdata.presentation_data_value_list.append((context_id, bytes([control]) + fragment))
+            _wait_for_room(assoc, timeout)
+            assoc.dul.send_pdu(pdata)
+        _wait_for_room(assoc, timeout, queued=0)
+        assoc.dimse_timeout = timeout
+        _, rsp = assoc.dimse.get_msg(block=True)
+    finally:
+        assoc._reactor_checkpoint.set()
+    if rsp is None:
+        raise Interrupted(_interruption(assoc, f"no answer within {timeout:g} s"))
+    if not isinstance(rsp, C_STORE) or rsp.MessageIDBeingRespondedTo != message_id or rsp.Status is None:
+        raise Interrupted("an answer to something else")
+    return Stored(int(rsp.Status), _comment(rsp))
+
+
+def _prepare(event: evt.Event, network_timeout: float) -> None:
+    """Give the connection a timeout: a peer that stops reading or writing halfway must not hold a thread."""
+    wrapper = event.assoc.dul.socket
+    if wrapper is not None and wrapper.socket is not None:
+        wrapper.socket.settimeout(network_timeout)
+        wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _command(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
+    req = C_STORE()
+    req.MessageID = message_id
+    req.Priority = 0
+    req.AffectedSOPClassUID = sop_class_uid
+    req.AffectedSOPInstanceUID = sop_instance_uid
+    message = C_STORE_RQ()
+    message.primitive_to_message(req)
+    message.command_set.CommandDataSetType = 0x0001
+    return bytes(encode(message.command_set, True, True) or b"")
+
+
+def _fragments(assoc: Association, command: bytes, data: BinaryIO) -> Iterator[tuple[int, bytes]]:
+    """Control headers and fragments of command and data set (PS3.8 Annex E)."""
+    largest = min(int(assoc.acceptor.maximum_length or 0) or _LARGEST_FRAGMENT, _LARGEST_FRAGMENT) - 6
+    for start in range(0, len(command), largest):
+        yield 3 if start + largest >= len(command) else 1, command[start : start + largest]
+    fragment = data.read(largest)
+    while True:
+        following = data.read(largest)
+        yield 0 if following else 2, fragment
+        if not following:
+            return
+        fragment = following
+
+
+def _wait_for_room(assoc: Association, timeout: float, queued: int = _QUEUED_FRAGMENTS) -> None:
+    """Wait until the upper layer has sent enough of what it was given. Raises :class:`Interrupted`."""
+    outgoing = assoc.dul.to_provider_queue
+    before, deadline = outgoing.qsize(), time.monotonic() + timeout
+    while (now := outgoing.qsize()) > queued:
+        if not assoc.dul.is_alive() or assoc.acse.is_aborted():
+            raise Interrupted(_interruption(assoc, "the connection was lost"))
+        if now < before:
+            before, deadline = now, time.monotonic() + timeout
+        elif time.monotonic() > deadline:
+            raise Interrupted(f"the peer took no data for {timeout:g} s")
+        time.sleep(0.0005)
+
+
+def _interruption(assoc: Association, otherwise: str) -> str:
+    if assoc.acse.is_aborted("a-abort"):
+        return "the peer aborted the association"
+    if assoc.acse.is_aborted("a-p-abort") or not assoc.dul.is_alive():
+        return "the connection was lost"
+    return otherwise
+
+
+def _comment(rsp: Any) -> str | None:
+    comment = str(rsp.ErrorComment).strip() if rsp.ErrorComment else ""
+    return comment or None
+
+
+def _why_not(assoc: Association, where: str) -> PeerError:
+    answer = assoc.acceptor.primitive
+    if assoc.is_rejected and answer is not None:
+        return PeerError(f"{where} rejected the association: {answer.reason_str}")
+    if assoc.rejected_contexts and not assoc.accepted_contexts:
+        return NotAccepted(f"{where} accepts none of the presentation contexts proposed")
+    if answer is None and not getattr(assoc.dul.socket, "_is_connected", False):
+        return PeerError(f"{where} cannot be reached")
+    return PeerError(f"{where} did not answer the association request")

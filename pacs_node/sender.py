@@ -1,0 +1,151 @@
+"""The sender role: brings results to their destinations, a thread for each, and echoes them on request.
+
+A destination that is dead delays its own deliveries alone, and is tried again after a wait that grows.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from config import Settings
+from db import Database, commands, deliveries
+from db.leases import backoff
+from db.models import Command
+from db.objects import ObjectStore, open_store
+from db.presence import Presence
+from pacs_node.courier import Courier, note_peer
+from pacs_node.echo import EchoResult, echo
+
+log = structlog.get_logger(__name__)
+
+DRAIN_SECONDS = 10.0
+LONGEST_PAUSE = 60.0
+"""Seconds after which a destination that failed is tried at the latest, as long as something waits for it."""
+
+
+_WAITING = select(Command.id).where(Command.role == "sender", Command.state == commands.WAITING).limit(1)
+
+
+@dataclass
+class _Route:
+    """What the sender remembers of a destination."""
+
+    thread: threading.Thread | None = None
+    failures: int = 0
+    not_before: float = 0.0
+
+
+class Sender:
+    """Starts a courier for each destination that has something due; each ends when it has nothing to do."""
+
+    def __init__(
+        self, settings: Settings, database: Database, store: ObjectStore, stop: threading.Event
+    ) -> None:
+        self.settings, self.database, self.store, self.stop = settings, database, store, stop
+        self.owner = f"sender@{socket.gethostname()}:{os.getpid()}"
+        self._routes: dict[str, _Route] = {}
+        self._echoes: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+
+    def step(self) -> None:
+        """Look once for due deliveries and for commands; start what is to be started."""
+        with self.database.read() as session:
+            due = deliveries.due_destinations(session)
+        for name in due:
+            self._dispatch(name)
+        self._take_command()
+
+    def drain(self, seconds: float = DRAIN_SECONDS) -> None:
+        """Wait for the objects that are on their way; a courier takes no other once `stop` is set."""
+        deadline = time.monotonic() + seconds
+        with self._lock:
+            threads = [r.thread for r in self._routes.values() if r.thread] + list(self._echoes)
+        for thread in threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+    def _dispatch(self, name: str) -> None:
+        route = self._routes.setdefault(name, _Route())
+        if (route.thread and route.thread.is_alive()) or time.monotonic() < route.not_before:
+            return
+        route.thread = threading.Thread(
+            target=self._carry, args=(name, route), name=f"courier-{name}", daemon=True
+        )
+        route.thread.start()
+
+    def _carry(self, name: str, route: _Route) -> None:
+        courier = Courier(self.settings, self.database, self.store, name, self.owner, self.stop)
+        try:
+            courier.run()
+        except SQLAlchemyError as error:
+            log.error("courier.database", destination=name, error=type(error).__name__)
+            courier.peer_failed = True
+        except Exception as error:
+            log.exception("courier.failed", destination=name, error=type(error).__name__)
+            courier.peer_failed = True
+        if courier.sent:
+            route.failures = 0
+        if courier.peer_failed:
+            route.failures += 1
+            queue = self.settings.queue
+            longest = min(LONGEST_PAUSE, queue.retry_max_seconds)
+            pause = backoff(route.failures, queue.retry_base_seconds, longest).total_seconds()
+            route.not_before = time.monotonic() + pause
+
+    def _take_command(self) -> None:
+        with self.database.read() as session:
+            if session.scalar(_WAITING) is None:
+                return
+        with self.database.write() as session:
+            command = commands.take(session, "sender")
+            if command is None:
+                return
+            command_id, kind, name = command.id, command.kind, str(command.arguments.get("destination", ""))
+        thread = threading.Thread(
+            target=self._obey, args=(command_id, kind, name), name=f"command-{command_id}", daemon=True
+        )
+        with self._lock:
+            self._echoes = {t for t in self._echoes if t.is_alive()} | {thread}
+        thread.start()
+
+    def _obey(self, command_id: int, kind: str, name: str) -> None:
+        destination = self.settings.destination(name)
+        if kind != "echo":
+            result = EchoResult(False, 0.0, "the sender does not know this command")
+        elif destination is None:
+            result = EchoResult(False, 0.0, "no destination of that name is configured")
+        else:
+            result = echo(destination, self.settings.dicom)
+            note_peer(self.database, name, result.ok, result.seconds, result.message)
+            if result.ok and (route := self._routes.get(name)):
+                route.not_before = 0.0
+        answer = {"ok": result.ok, "seconds": round(result.seconds, 3), "message": result.message}
+        try:
+            with self.database.write() as session:
+                commands.answer(session, command_id, answer)
+        except SQLAlchemyError as error:
+            log.error("command.answer", command=command_id, error=type(error).__name__)
+
+
+def run(settings: Settings, stop: threading.Event) -> None:
+    """Deliver until `stop` is set, then let what is on its way arrive."""
+    database = Database(settings.database_url)
+    store = open_store(settings.storage_url)
+    sender = Sender(settings, database, store, stop)
+    try:
+        with Presence(database, "sender", {"destinations": [d.name for d in settings.destinations]}):
+            while not stop.wait(settings.queue.poll_seconds):
+                try:
+                    sender.step()
+                except SQLAlchemyError as error:
+                    log.error("sender.database", error=type(error).__name__)
+            sender.drain()
+    finally:
+        database.close()
