@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from sqlalchemy import Connection, func, inspect, insert, make_url, select, text
+from sqlalchemy import Connection, func, insert, inspect, make_url, select, text
 
 from db.engine import Database
 from db.models import Base
@@ -23,7 +23,7 @@ _ROWS = 1000
 
 
 class BackupError(Exception):
-    """The copy could not be made or put back; the message says why. Nothing half done is left under its name."""
+    """The copy could not be made or put back; the message says why. Nothing is left half done."""
 
 
 def backup(database: Database, target: Path) -> None:
@@ -76,7 +76,9 @@ def _restore_from(staged: Database, copy: Path, url: str) -> None:
             return
         target = _file_of(database)
         if target.exists() and target.stat().st_size:
-            raise BackupError(f"{target} exists; stop the node and move it (with its -wal and -shm) away first")
+            raise BackupError(
+                f"{target} exists; stop the node and move it (with its -wal and -shm) away first"
+            )
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         with _draft(target) as draft:
             _copy_sqlite(copy, draft)
@@ -159,11 +161,14 @@ def _copy_rows_in(staged: Database, database: Database) -> None:
             key = table.primary_key.columns[0]
             if key.autoincrement is True or (key.autoincrement == "auto" and key.type.python_type is int):
                 sequence = writer.scalar(
-                    text("SELECT pg_get_serial_sequence(:table, :column)"), {"table": table.name, "column": key.name}
+                    text("SELECT pg_get_serial_sequence(:table, :column)"),
+                    {"table": table.name, "column": key.name},
                 )
                 newest = writer.scalar(select(func.max(key)))
                 if sequence is not None and newest is not None:
-                    writer.execute(text("SELECT setval(:sequence, :value)"), {"sequence": sequence, "value": newest})
+                    writer.execute(
+                        text("SELECT setval(:sequence, :value)"), {"sequence": sequence, "value": newest}
+                    )
         writer.commit()
 
 

@@ -44,7 +44,12 @@ def add(session: Session, job: Job, address: Address, *, what: str = "result") -
     session.add(delivery)
     session.flush()
     events.record(
-        session, job.id, "delivery", after=DeliveryState.WAITING, message=address.name, delivery_id=delivery.id
+        session,
+        job.id,
+        "delivery",
+        after=DeliveryState.WAITING,
+        message=address.name,
+        delivery_id=delivery.id,
     )
     return delivery
 
@@ -105,7 +110,9 @@ def heartbeat(session: Session, lease: Lease, lease_seconds: float) -> Lease:
     kept = session.execute(
         update(Delivery)
         .where(
-            Delivery.id == lease.id, Delivery.lease_token == lease.token, Delivery.state == DeliveryState.SENDING
+            Delivery.id == lease.id,
+            Delivery.lease_token == lease.token,
+            Delivery.state == DeliveryState.SENDING,
         )
         .values(lease_expires_at=expires, updated_at=now)
         .returning(Delivery.id),
@@ -140,7 +147,9 @@ def stored(
     if delivery.state not in {DeliveryState.SENDING, DeliveryState.CANCELLED}:
         raise LeaseLost(f"delivery {lease.id}")
     delivery.stored_at = utcnow()
-    move_delivery(session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(
+        session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor
+    )
     settle(session, delivery.job, actor=actor)
     return delivery
 
@@ -158,7 +167,9 @@ def retry_later(
     """Not now: wait, longer each time, until success, cancel or expiry."""
     delivery = held(session, lease)
     delivery.not_before = utcnow() + backoff(delivery.attempts, base, longest)
-    move_delivery(session, delivery, DeliveryState.WAITING, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(
+        session, delivery, DeliveryState.WAITING, status_code=status_code, comment=comment, actor=actor
+    )
     return delivery
 
 
@@ -175,7 +186,9 @@ def fail(
 ) -> Delivery:
     """Never: the destination will answer the same again."""
     delivery = held(session, lease)
-    move_delivery(session, delivery, DeliveryState.FAILED, status_code=status_code, comment=comment, actor=actor)
+    move_delivery(
+        session, delivery, DeliveryState.FAILED, status_code=status_code, comment=comment, actor=actor
+    )
     settle(session, delivery.job, actor=actor)
     return delivery
 
@@ -211,7 +224,12 @@ def expire(session: Session, now: datetime | None = None) -> int:
         & (Delivery.expires_at < now)
         & (Job.state == JobState.DELIVERING)
     )
-    query = select(Delivery.id).join(Job, Job.id == Delivery.job_id).where(silent | late).order_by(Delivery.job_id)
+    query = (
+        select(Delivery.id)
+        .join(Job, Job.id == Delivery.job_id)
+        .where(silent | late)
+        .order_by(Delivery.job_id)
+    )
     ended = 0
     for delivery_id in session.scalars(query).all():
         delivery = _lock(session, delivery_id)
@@ -223,7 +241,9 @@ def expire(session: Session, now: datetime | None = None) -> int:
             ended += 1
         overdue = delivery.expires_at < now and delivery.job.state == JobState.DELIVERING
         if delivery.state == DeliveryState.WAITING and overdue:
-            move_delivery(session, delivery, DeliveryState.EXPIRED, comment=delivery.comment, actor="scheduler")
+            move_delivery(
+                session, delivery, DeliveryState.EXPIRED, comment=delivery.comment, actor="scheduler"
+            )
             settle(session, delivery.job, actor="scheduler")
             ended += 1
     return ended
@@ -254,7 +274,7 @@ def cancel_open(session: Session, job: Job, *, actor: str) -> None:
 
 
 def settle(session: Session, job: Job, *, actor: str) -> None:
-    """Finish a locked, delivering job when nothing is open: `done` if all arrived, else `failed` with reasons."""
+    """Finish a locked, delivering job when nothing is open: `done` if all arrived, else `failed`."""
     if job.state != JobState.DELIVERING:
         return
     session.flush()

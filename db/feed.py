@@ -1,7 +1,7 @@
 """What happened since: job events in order, for whoever shows them live.
 
-PostgreSQL hands out ids before transactions commit, so a smaller id may become visible after a larger one. The
-feed waits for the missing ids below what it sees, until they appear or their transaction cannot exist any more.
+PostgreSQL hands out ids before transactions commit, so a smaller id may become visible after a larger one.
+The feed waits for the ids missing below what it sees, until they appear or their transaction cannot exist.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from db.engine import Database
@@ -20,7 +20,8 @@ _WINDOW = 1000
 """Ids before the start that are watched for late arrivals."""
 _PAGE = 1000
 """Events handed out at once."""
-_MOST_GAPS = 10_000
+_GRACE = 0.25
+"""Seconds that a missing id is watched at least."""
 
 
 @dataclass
@@ -36,8 +37,8 @@ class _Gap:
 class Feed:
     """Events for one reader of a process; not safe to share between threads.
 
-    An event waits for those with smaller ids for at most `patience` seconds; one that is later still is handed
-    out when it comes, out of order. None is skipped and none comes twice.
+    An event waits for those with smaller ids for at most `patience` seconds; one that is later still is
+    handed out when it comes, out of order. None is skipped and none comes twice.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class Feed:
     def after(self, cursor: int | None) -> list[JobEvent]:
         """New events by id, at most 1000 of them.
 
-        With None, or the position reached, what is new since the last call (the first call with None only marks
-        the present). With an earlier id, once more what was handed out after it: for one who reconnects; ask
-        again with the last id received until nothing comes.
+        With None, or the position reached, what is new since the last call (the first call with None only
+        marks the present). With an earlier id, what was handed out after it once more: for one who returns;
+        ask again with the last id received until nothing comes.
         """
         with self.database.read() as session:
             if self._position is None:
@@ -73,44 +74,71 @@ class Feed:
         self._position = newest if cursor is None else min(cursor, newest)
         if not self.database.sqlite:
             start = max(0, self._position - _WINDOW)
-            inside = JobEvent.id.between(start + 1, self._position)
-            there = set(session.scalars(select(JobEvent.id).where(inside)))
-            self._note(session, set(range(start + 1, self._position + 1)) - there)
+            there = set(
+                session.scalars(select(JobEvent.id).where(JobEvent.id.between(start + 1, self._position)))
+            )
+            self._watch(set(range(start + 1, self._position + 1)) - there, _horizons(session)[1])
 
     def _replay(self, session: Session, cursor: int) -> list[JobEvent]:
-        query = select(JobEvent).where(JobEvent.id > cursor, JobEvent.id <= self._position)
-        return [event for event in self._page(session, query) if event.id not in self._gaps]
+        known = JobEvent.id.between(cursor + 1, self._position)
+        return [event for event in _page(session, known) if event.id not in self._gaps]
 
     def _advance(self, session: Session) -> list[JobEvent]:
-        late: list[JobEvent] = []
-        if self._gaps:
-            horizon = _finished_below(session)
-            late = list(session.scalars(select(JobEvent).where(JobEvent.id.in_(self._gaps)).order_by(JobEvent.id)))
-            for event in late:
-                del self._gaps[event.id]
-            self._forget(horizon)
-        new = self._page(session, select(JobEvent).where(JobEvent.id > self._position))
+        new = _page(session, JobEvent.id > self._position)
         if self.database.sqlite:  # one writer: ids become visible in their order
             if new:
                 self._position = new[-1].id
             return new
-        return self._in_order(session, late, new)
+        finished, next_number = _horizons(session)
+        late = [event for event in _page(session, JobEvent.id.in_(self._late())) if self._gaps.pop(event.id)]
+        self._forget(finished)
+        return late + self._in_order(new, finished, next_number)
 
-    def _in_order(self, session: Session, late: list[JobEvent], new: list[JobEvent]) -> list[JobEvent]:
-        assert self._position is not None
-        if new:
-            missing = set(range(self._position + 1, new[-1].id)) - {event.id for event in new} - self._gaps.keys()
-            self._note(session, missing - self._dead)
-        ready = list(late)
-        now = self._clock()
-        waited_for = {number for number, gap in self._gaps.items() if now - gap.since < self.patience}
-        stop = min((number for number in waited_for if number > self._position), default=None)
+    def _late(self) -> list[int]:
+        return [number for number in self._gaps if number <= (self._position or 0)]
+
+    def _in_order(self, new: list[JobEvent], finished: int, next_number: int) -> list[JobEvent]:
+        """The new events up to the first missing id that is worth waiting for."""
+        ready: list[JobEvent] = []
         for event in new:
-            if stop is not None and event.id > stop:
+            assert self._position is not None
+            self._gaps.pop(event.id, None)
+            missing = set(range(max(self._position + 1, event.id - _WINDOW), event.id))
+            self._watch(missing - self._gaps.keys(), next_number)
+            if any(self._worth_waiting(self._gaps[number], finished) for number in missing):
                 break
             ready.append(event)
             self._position = event.id
         return ready
 
-    def _page(self, session: Session, query: object) -> list[JobEvent]:
-        return list(session.scalars(query.order_by(JobEvent.id).limit(_PAGE)))  # type: ignore[attr-defined]
+    def _watch(self, missing: set[int], horizon: int) -> None:
+        now = self._clock()
+        for number in missing:
+            self._gaps[number] = _Gap(now, horizon)
+
+    def _worth_waiting(self, gap: _Gap, finished: int) -> bool:
+        return not self._dead(gap, finished) and self._clock() - gap.since < self.patience
+
+    def _dead(self, gap: _Gap, finished: int) -> bool:
+        """Every transaction that could have taken the id is over (it takes that just before its number)."""
+        return gap.horizon <= finished and self._clock() - gap.since >= _GRACE
+
+    def _forget(self, finished: int) -> None:
+        for number in self._late():
+            if self._dead(self._gaps[number], finished):
+                del self._gaps[number]
+
+
+def _page(session: Session, which: ColumnElement[bool]) -> list[JobEvent]:
+    return list(session.scalars(select(JobEvent).where(which).order_by(JobEvent.id).limit(_PAGE)))
+
+
+def _horizons(session: Session) -> tuple[int, int]:
+    """Of PostgreSQL's transactions: the first that is not over, and the first that has not begun."""
+    row = session.execute(
+        text(
+            "SELECT pg_snapshot_xmin(s)::text::bigint, pg_snapshot_xmax(s)::text::bigint "
+            "FROM pg_current_snapshot() AS s"
+        )
+    ).one()
+    return row[0], row[1]

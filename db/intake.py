@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.orm import Session
 
 from db import events, queue
 from db.engine import Database
 from db.models import Job, Source
-from db.objects import ObjectStore, Stored
-from db.states import Priority, Purpose
+from db.objects import ObjectStore, Stored, StoreError
+from db.states import JobState, Priority, Purpose
 from db.types import utcnow
 
 
@@ -61,24 +62,45 @@ class Accepted:
     resend: bool
 
 
-def intake(database: Database, store: ObjectStore, arrival: Arrival, origin: Origin, *, max_waiting: int) -> Accepted:
+def intake(
+    database: Database, store: ObjectStore, arrival: Arrival, origin: Origin, *, max_waiting: int
+) -> Accepted:
     """Put an object safely away and queue it; when this returns, both are on stable storage.
 
-    A byte-identical resend makes no second source, and no second job unless the upload asks for something else.
-    Raises :class:`QueueFull`, :class:`db.objects.StoreError`, :class:`sqlalchemy.exc.SQLAlchemyError`; then nothing
-    looks received: at worst an object without a row is left for the sweep of orphans.
+    A byte-identical resend makes no second source, and no second job unless an upload asks for another thing.
+    Raises :class:`QueueFull`, :class:`db.objects.StoreError`, :class:`sqlalchemy.exc.SQLAlchemyError`; then
+    nothing looks received: at worst an object without a row is left for the sweep of orphans.
     """
     with database.read() as session:
         if queue.waiting(session) >= max_waiting:
             raise QueueFull(f"{max_waiting} jobs are waiting already")
     stored = store.put(arrival.file, "sources", arrival.suffix)
     try:
-        return _commit(database, store, stored, arrival, origin)
-    except IntegrityError:  # the same bytes came by two doors at once: the other one's row stands now
-        return _commit(database, store, stored, arrival, origin)
+        try:
+            return _commit(database, store, stored, arrival, origin)
+        except IntegrityError:  # the same bytes came by two doors at once: the other one's row stands now
+            return _commit(database, store, stored, arrival, origin)
+    except Exception as error:
+        _withdraw(database, store, stored, error)
+        raise
 
 
-def _commit(database: Database, store: ObjectStore, stored: Stored, arrival: Arrival, origin: Origin) -> Accepted:
+def _withdraw(database: Database, store: ObjectStore, stored: Stored, error: Exception) -> None:
+    """Delete an object whose row was not committed; where that is not certain, leave it to the sweep."""
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return
+    try:
+        with database.read() as session:
+            named = session.scalar(select(Source.id).where(Source.object_key == stored.key))
+        if named is None:
+            store.delete(stored.key)
+    except (SQLAlchemyError, StoreError, OSError):
+        return
+
+
+def _commit(
+    database: Database, store: ObjectStore, stored: Stored, arrival: Arrival, origin: Origin
+) -> Accepted:
     with database.write() as session:
         known = session.scalar(select(Source).where(Source.sha256 == stored.sha256).with_for_update())
         if known is None:
@@ -90,23 +112,41 @@ def _commit(database: Database, store: ObjectStore, stored: Stored, arrival: Arr
         known.times_received += 1
         known.last_received_at = utcnow()
         gone, known.deleted_at = known.deleted_at is not None, None
-        if gone:
+        if gone:  # retention took the object; here it is again
             known.object_key = stored.key
-        previous = session.scalar(select(Job).where(Job.source_id == known.id).order_by(Job.id.desc()).limit(1))
-        if gone or previous is None or _asks_for_more(previous, arrival):
+        previous = None if gone else _job_that_serves(session, known, arrival)
+        if previous is None:
             job = _enqueue(session, known, arrival, origin)
         else:
             job = previous
             events.record(session, job.id, "resend", message="the same object came again", actor=origin.actor)
         accepted = Accepted(known.id, job.id, resend=True)
     if not gone:
-        store.delete(stored.key)
+        _drop_twin(store, stored)
     return accepted
 
 
-def _asks_for_more(previous: Job, arrival: Arrival) -> bool:
-    """A person who uploads known bytes with other wishes gets a job of its own."""
-    return arrival.purpose == Purpose.MANUAL and arrival.requested != previous.requested
+def _job_that_serves(session: Session, source: Source, arrival: Arrival) -> Job | None:
+    """The job that an object which is here already needs no second one beside.
+
+    A modality's resend is served by its clinical job, whatever became of it; an upload by one that asked for
+    the same and was not given up. An upload never stands in for what a modality sends, as its result goes nowhere.
+    """
+    query = (
+        select(Job).where(Job.source_id == source.id, Job.purpose == arrival.purpose).order_by(Job.id.desc())
+    )
+    for job in session.scalars(query):
+        given_up = job.state in {JobState.FAILED, JobState.CANCELLED, JobState.RETRACTED}
+        if arrival.purpose == Purpose.CLINICAL or (job.requested == arrival.requested and not given_up):
+            return job
+    return None
+
+
+def _drop_twin(store: ObjectStore, stored: Stored) -> None:
+    try:
+        store.delete(stored.key)
+    except (StoreError, OSError):  # the object is received all the same; the sweep takes this one
+        return
 
 
 def _new_source(stored: Stored, arrival: Arrival, origin: Origin) -> Source:
@@ -128,7 +168,7 @@ def _new_source(stored: Stored, arrival: Arrival, origin: Origin) -> Source:
     )
 
 
-def _enqueue(session: Any, source: Source, arrival: Arrival, origin: Origin) -> Job:
+def _enqueue(session: Session, source: Source, arrival: Arrival, origin: Origin) -> Job:
     return queue.enqueue(
         session,
         source,

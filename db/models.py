@@ -268,12 +268,14 @@ class JobEvent(Base):
     delivery_id: Mapped[int | None] = mapped_column(ForeignKey("delivery.id"))
     at: Mapped[datetime] = mapped_column(default=utcnow, index=True)
     kind: Mapped[str] = mapped_column(String(32))
-    """`state` for a job's transition, `delivery` for a delivery's, else what happened (`resend`, `examined`...)."""
+    """`state` for a job's transition, `delivery` for a delivery's, else what happened (`resend`, ...)."""
     before: Mapped[str | None] = mapped_column(String(16))
     after: Mapped[str | None] = mapped_column(String(16))
     message: Mapped[str | None] = mapped_column(Line(1024))
     actor: Mapped[str | None] = mapped_column(String(128))
-    __table_args__ = ({"sqlite_autoincrement": True},)  # an id is never given twice, whatever retention removes
+    __table_args__ = (
+        {"sqlite_autoincrement": True},
+    )  # an id is never given twice, whatever retention removes
 
 
 class User(Base):

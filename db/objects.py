@@ -89,7 +89,10 @@ def new_key(kind: str, suffix: str = "") -> str:
 
 def file_digest(stream: BinaryIO) -> str:
     """SHA-256 of a stream from where it stands, lowercase hex."""
-    return hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while part := stream.read(1 << 20):
+        digest.update(part)
+    return digest.hexdigest()
 
 
 def open_store(url: str, *, reserve_bytes: int = 0) -> ObjectStore:

@@ -32,9 +32,7 @@ class PersonRefused(ValueError):
     """The name, role or password cannot be taken; the message says why."""
 
 
-def add_user(
-    session: Session, name: str, role: str, password: str, *, must_change: bool = False
-) -> User:
+def add_user(session: Session, name: str, role: str, password: str, *, must_change: bool = False) -> User:
     """A new local account. Raises :class:`PersonRefused`."""
     name = name.strip()
     if not name or len(name) > 64 or not name.isprintable():
@@ -185,7 +183,11 @@ def token_for(session: Session, raw: str) -> ApiToken | None:
 
 def revoke_token(session: Session, token: ApiToken) -> None:
     """End a token."""
-    token.revoked_at = token.revoked_at or utcnow()
+    session.execute(
+        update(ApiToken)
+        .where(ApiToken.id == token.id, ApiToken.revoked_at.is_(None))
+        .values(revoked_at=utcnow())
+    )
 
 
 def first_administrator(database: Database) -> tuple[str, str] | None:

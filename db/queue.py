@@ -312,7 +312,7 @@ def retry(session: Session, job: Job, *, actor: str) -> None:
     if job.state not in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED}:
         raise IllegalTransition("the job", job.state, JobState.QUEUED)
     job.cancel_requested = False
-    if job.result is not None and job.result.deleted_at is None:
+    if _kept_result(session, job) is not None:
         deliveries.again(session, job, actor=actor)
         if job.release == "review" and job.released_at is None:
             move_job(session, job, JobState.HELD, actor=actor)
@@ -320,7 +320,9 @@ def retry(session: Session, job: Job, *, actor: str) -> None:
             move_job(session, job, JobState.DELIVERING, actor=actor)
             deliveries.settle(session, job, actor=actor)
         return
-    source = session.get_one(Source, job.source_id, populate_existing=True, with_for_update={"key_share": True})
+    source = session.get_one(
+        Source, job.source_id, populate_existing=True, with_for_update={"key_share": True}
+    )
     if source.deleted_at is not None:
         raise IllegalTransition("the job", job.state, JobState.QUEUED, "its source is no longer kept")
     job.result = None
@@ -363,10 +365,12 @@ def retract(session: Session, job: Job, *, reason: str, actor: str) -> None:
 def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:
     """Send the result of a done job to one more destination. Raises :class:`IllegalTransition`."""
     _lock(session, job)
-    if job.result is None or job.result.deleted_at is not None:
+    if _kept_result(session, job) is None:
         raise IllegalTransition("the job", job.state, JobState.DELIVERING, "it has no result any more")
     if job.state != JobState.DONE:
-        raise IllegalTransition("the job", job.state, JobState.DELIVERING, "only a done one is sent elsewhere")
+        raise IllegalTransition(
+            "the job", job.state, JobState.DELIVERING, "only a done one is sent elsewhere"
+        )
     if any(d.what == "result" and d.destination_name == address.name for d in job.deliveries):
         raise IllegalTransition("the job", job.state, JobState.DELIVERING, f"{address.name} has it already")
     deliveries.add(session, job, address)
@@ -377,6 +381,16 @@ def _lock(session: Session, job: Job) -> None:
     """See the job as it is now, and keep others from changing it until the transaction ends."""
     session.flush()
     session.refresh(job, with_for_update={"key_share": True})
+
+
+def _kept_result(session: Session, job: Job) -> Result | None:
+    """The result while its object is there; locked, so that retention does not take it meanwhile."""
+    if job.result_id is None:
+        return None
+    result = session.get_one(
+        Result, job.result_id, populate_existing=True, with_for_update={"key_share": True}
+    )
+    return result if result.deleted_at is None else None
 
 
 def _cancel(session: Session, job: Job, *, actor: str | None) -> None:

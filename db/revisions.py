@@ -13,7 +13,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, NullPool, create_engine, event, inspect, make_url, select, text
+from sqlalchemy import Connection, NullPool, create_engine, event, insert, inspect, make_url, select, text
 
 from db.engine import Database, sqlite_private_file
 from db.models import Installation
@@ -29,8 +29,8 @@ class SchemaError(Exception):
 def upgrade(database: Database) -> None:
     """Create the tables or bring them to the newest revision; the installation gets its UUID.
 
-    Several processes may call this at once: one does it, the others wait and find it done. On SQLite the whole
-    upgrade is one transaction. Raises :class:`SchemaError` when the tables are newer than the code.
+    Several processes may call this at once: one does it, the others wait and find it done. The whole upgrade
+    is one transaction. Raises :class:`SchemaError` when the tables are newer than the code.
     """
     with _alone(database) as connection:
         current = _current(connection)
@@ -39,11 +39,13 @@ def upgrade(database: Database) -> None:
             config = _config()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
-            if database.sqlite and (orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()):
+            if database.sqlite and (
+                orphans := connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+            ):
                 raise SchemaError(f"the upgrade would leave {len(orphans)} rows without what they refer to")
         known = connection.scalar(select(Installation.uuid).where(Installation.id == 1))
         if known is None:
-            connection.execute(Installation.__table__.insert().values(id=1, uuid=str(uuid.uuid4())))
+            connection.execute(insert(Installation).values(id=1, uuid=str(uuid.uuid4())))
         connection.commit()
 
 
@@ -55,7 +57,9 @@ def check(database: Database) -> None:
             raise SchemaError("the database is empty; run `cxr-sr db upgrade`")
     _refuse_newer(current)
     if current != head():
-        raise SchemaError(f"the database is at revision {current}, older than {head()}; run `cxr-sr db upgrade`")
+        raise SchemaError(
+            f"the database is at revision {current}, older than {head()}; run `cxr-sr db upgrade`"
+        )
 
 
 def installation_uuid(database: Database) -> uuid.UUID:
@@ -88,22 +92,26 @@ def _current(connection: Connection) -> str | None:
 def _refuse_newer(current: str | None) -> None:
     known = {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
     if current is not None and current not in known:
-        raise SchemaError(f"the database is at revision {current}, which is newer than this program; install its version")
+        raise SchemaError(
+            f"the database is at revision {current}, which is newer than this program; install its version"
+        )
 
 
 @contextmanager
 def _alone(database: Database) -> Iterator[Connection]:
     """A connection in a transaction, while no other process upgrades; on SQLite without foreign keys.
 
-    SQLite's ALTER TABLE rebuilds tables: with foreign keys on, dropping the old one would delete its children.
-    The switch has no effect inside a transaction, so it is set before.
+    On SQLite a table is changed by building it anew: with foreign keys on, dropping the old one would delete
+    its children. The switch has no effect inside a transaction, so it is set before.
     """
     if not database.sqlite:
         with database.engine.connect() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
             yield connection
         return
-    engine = create_engine(database.url, poolclass=NullPool, connect_args={"timeout": 60, "isolation_level": None})
+    engine = create_engine(
+        database.url, poolclass=NullPool, connect_args={"timeout": 60, "isolation_level": None}
+    )
     event.listen(engine, "do_connect", sqlite_private_file)
 
     @event.listens_for(engine, "connect")

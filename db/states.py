@@ -52,7 +52,7 @@ class Relation(StrEnum):
 
 J = JobState
 JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
-    # running -> queued: a retry, or a lease that ran out; done -> delivering: sent once more or somewhere else;
+    # running -> queued: a retry, or a lease that ran out; done -> delivering: sent once more or elsewhere;
     # cancelled -> held: a retry of a result that nobody has released yet
     J.QUEUED: frozenset({J.RUNNING, J.CANCELLED}),
     J.RUNNING: frozenset({J.QUEUED, J.HELD, J.DELIVERING, J.DONE, J.FAILED, J.SKIPPED, J.CANCELLED}),
@@ -90,7 +90,9 @@ class IllegalTransition(Exception):
     """The state does not allow what was asked; the message is for whoever asked."""
 
     def __init__(self, what: str, before: StrEnum, after: StrEnum, why: str = "") -> None:
-        super().__init__(f"{what} is {before.value} and cannot become {after.value}" + (f": {why}" if why else ""))
+        super().__init__(
+            f"{what} is {before.value} and cannot become {after.value}" + (f": {why}" if why else "")
+        )
         self.before, self.after = before, after
 
 

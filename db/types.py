@@ -22,8 +22,12 @@ class Line(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        return None if value is None else clean(value)[: self.impl_instance.length]
+        return None if value is None else clean(value)[: self.length]
 
 
 class Json(TypeDecorator[Any]):
@@ -52,7 +56,6 @@ def _clean_all(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_clean_all(item) for item in value]
     return value
-
 
 
 class UtcDateTime(TypeDecorator[datetime]):

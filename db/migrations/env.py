@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from alembic import context
 
@@ -10,14 +10,14 @@ from db.models import Base
 from db.types import Json, Line, UtcDateTime
 
 
-def render_item(kind: str, item: Any, _autogen: object) -> str | bool:
+def render_item(kind: str, item: Any, _autogen: object) -> str | Literal[False]:
     """Write our column types into new revisions by their short names."""
     if kind != "type":
         return False
     if isinstance(item, UtcDateTime | Json):
         return f"types.{type(item).__name__}()"
     if isinstance(item, Line):
-        return f"types.Line({item.impl_instance.length})"
+        return f"types.Line({item.length})"
     return False
 
 
