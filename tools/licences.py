@@ -6,6 +6,7 @@ that says why it may stay; an exception that no longer applies is an error too.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,12 @@ EXCEPTIONS = {
     "tqdm": ("MPL-2.0 AND MIT", "used unmodified; copyleft of its own files only"),
 }
 
+#: The same for packages of the front end, by the beginning of their names.
+FRONT_END_EXCEPTIONS = {
+    "@fontsource-variable/": ("OFL-1.1", "fonts, shipped unmodified; their licences are in LICENSES/"),
+    "lightningcss": ("MPL-2.0", "build tool, not shipped; copyleft of its own files only"),
+}
+
 
 def locked() -> Iterator[tuple[str, str]]:
     """Yield (name, version) of every pin in the locks, each name once."""
@@ -92,9 +99,29 @@ def permitted(expression: str) -> bool:
     )
 
 
+def front_end() -> dict[str, str]:
+    """Return the licence of each package in the front end's lock, by name."""
+    lock = json.loads((ROOT / "webui" / "frontend" / "package-lock.json").read_text())
+    return {
+        path.rpartition("node_modules/")[2]: about.get("license", "none given")
+        for path, about in lock["packages"].items()
+        if path
+    }
+
+
+def front_end_problems() -> list[str]:
+    """Return one sentence for each package of the front end that may not stay."""
+    wrong: list[str] = []
+    for name, found in front_end().items():
+        excepted = [terms for prefix, (terms, _) in FRONT_END_EXCEPTIONS.items() if name.startswith(prefix)]
+        if found not in excepted and not permitted(found):
+            wrong.append(f"{name} (front end) has the licence {found!r}, which is not a permissive one")
+    return wrong
+
+
 def problems() -> list[str]:
     """Return one sentence for each thing that is wrong."""
-    wrong: list[str] = []
+    wrong = front_end_problems()
     names = dict(locked())
     for name, version in names.items():
         try:
@@ -121,7 +148,9 @@ def main() -> int:
     for line in wrong:
         print(line, file=sys.stderr)
     if not wrong:
-        print(f"licences: {len(dict(locked()))} locked distributions, {len(EXCEPTIONS)} named exceptions")
+        exceptions = len(EXCEPTIONS) + len(FRONT_END_EXCEPTIONS)
+        print(f"licences: {len(dict(locked()))} distributions, {len(front_end())} packages of the front end, "
+              f"{exceptions} named exceptions")  # fmt: skip
     return 1 if wrong else 0
 
 
