@@ -1,0 +1,19 @@
+"""The REST interface at `/api/v1`: jobs, events, system, and the person or program that asks."""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from webui.api import deposit, events, jobs, me, objects, openapi, system
+
+blueprint = Blueprint("api", __name__, url_prefix="/api")
+for part in (
+    deposit.blueprint,
+    jobs.blueprint,
+    objects.blueprint,
+    events.blueprint,
+    system.blueprint,
+    me.blueprint,
+):
+    blueprint.register_blueprint(part, url_prefix="/v1")
+blueprint.register_blueprint(openapi.blueprint)

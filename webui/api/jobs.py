@@ -1,0 +1,188 @@
+"""The table of jobs: list, search, look at one, steer it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated
+
+from flask import Blueprint, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from sqlalchemy.orm import Session
+
+from db import audit, browse, queue
+from db.models import Job
+from db.states import JobState
+from webui import auth
+from webui.api.models import JobDetail, JobPage, JobSummary
+from webui.api.operations import answer, operation, read_body, read_query
+from webui.errors import NotFound
+from webui.security import client_address
+from webui.services import services
+
+blueprint = Blueprint("jobs", __name__)
+
+
+class ListQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    state: str | None = Field(None, description="One state or several with commas between them.")
+    limit: int = Field(50, ge=1, le=500)
+    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
+
+    @field_validator("state")
+    @classmethod
+    def _known(cls, value: str | None) -> str | None:
+        for name in filter(None, (value or "").split(",")):
+            if name not in set(JobState):
+                raise ValueError(f"expected {', '.join(JobState)}")
+        return value or None
+
+    @property
+    def states(self) -> list[JobState] | None:
+        return [JobState(name) for name in self.state.split(",") if name] if self.state else None
+
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=324)]
+
+
+class Search(BaseModel):
+    """All that are given must fit."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    patient: Text = Field("", description="Part of the patient's name, or the whole ID.")
+    accession: Text = ""
+    uid: Text = Field("", description="Study, series or instance UID, of source or result.")
+    study_from: date | None = None
+    study_to: date | None = None
+    received_from: date | None = Field(None, description="The first day, in UTC.")
+    received_to: date | None = Field(None, description="The last day, in UTC.")
+    state: list[JobState] | None = None
+    batch: int | None = None
+    limit: int = Field(50, ge=1, le=500)
+    cursor: int | None = Field(None, ge=1)
+
+    @property
+    def conditions(self) -> browse.Search:
+        return browse.Search(
+            patient=self.patient,
+            accession_number=self.accession,
+            uid=self.uid,
+            study_date_from=f"{self.study_from:%Y%m%d}" if self.study_from else "",
+            study_date_to=f"{self.study_to:%Y%m%d}" if self.study_to else "",
+            received_from=_midnight(self.received_from) if self.received_from else None,
+            received_to=_midnight(self.received_to) + timedelta(days=1) if self.received_to else None,
+            batch_id=self.batch,
+        )
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+class Reason(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)] = Field(
+        description="Why the result is taken back; no patient data."
+    )
+
+
+@blueprint.get("/jobs")
+@auth.role("radiologist")
+@operation("List jobs, newest first", tag="jobs", query=ListQuery, answers={200: JobPage})
+def listing() -> Response:
+    """A page of jobs; filters that could hold patient data go to the search, in a body."""
+    query = read_query(ListQuery)
+    with services().database.read() as session:
+        page = browse.jobs(session, states=query.states, limit=query.limit, before=query.cursor)
+        return answer(_page(page))
+
+
+@blueprint.post("/jobs/search")
+@auth.role("radiologist")
+@operation("Search jobs", tag="jobs", body=Search, answers={200: JobPage})
+def search() -> Response:
+    """The list, by patient, accession number, UID, dates and state."""
+    wanted = read_body(Search)
+    with services().database.read() as session:
+        page = browse.jobs(
+            session, states=wanted.state, limit=wanted.limit, before=wanted.cursor, search=wanted.conditions
+        )
+        return answer(_page(page))
+
+
+@blueprint.get("/jobs/<int:job_id>")
+@auth.role("radiologist")
+@operation("Look at a job", tag="jobs", answers={200: JobDetail})
+def show(job_id: int) -> Response:
+    """The job with its timeline, source, result and deliveries."""
+    with services().database.read() as session:
+        return answer(JobDetail.of(find(session, job_id)))
+
+
+@blueprint.post("/jobs/<int:job_id>/retry")
+@auth.role("radiologist")
+@operation("Try again", tag="jobs", answers={200: JobDetail}, problems=(409,))
+def retry(job_id: int) -> Response:
+    """A failed, skipped or cancelled job is queued again; a stored result is sent again, not made again."""
+    return _act(job_id, "retry", lambda session, job, who: queue.retry(session, job, actor=who))
+
+
+@blueprint.post("/jobs/<int:job_id>/cancel")
+@auth.role("radiologist")
+@operation("Cancel", tag="jobs", answers={200: JobDetail}, problems=(409,))
+def cancel(job_id: int) -> Response:
+    """At once where the job waits, soon where it runs; what has not arrived is not sent."""
+    return _act(job_id, "cancel", lambda session, job, who: queue.cancel(session, job, actor=who))
+
+
+@blueprint.post("/jobs/<int:job_id>/release")
+@auth.role("radiologist")
+@operation("Release a held result", tag="jobs", answers={200: JobDetail}, problems=(409,))
+def release(job_id: int) -> Response:
+    """The result goes to its destinations."""
+    return _act(job_id, "release", lambda session, job, who: queue.release(session, job, actor=who))
+
+
+@blueprint.post("/jobs/<int:job_id>/retract")
+@auth.role("admin")
+@operation("Take a result back", tag="jobs", body=Reason, answers={200: JobDetail}, problems=(409,))
+def retract(job_id: int) -> Response:
+    """The result is hidden from now on and goes nowhere any more."""
+    reason = read_body(Reason).reason
+    return _act(
+        job_id, "retract", lambda session, job, who: queue.retract(session, job, reason=reason, actor=who)
+    )
+
+
+def find(session: Session, job_id: int) -> Job:
+    """A job, or 404."""
+    job = browse.job(session, job_id) if job_id < 1 << 63 else None
+    if job is None:
+        raise NotFound("There is no such job.")
+    return job
+
+
+def _act(job_id: int, action: str, change: Callable[[Session, Job, str], None]) -> Response:
+    """Change a job in one transaction with its audit entry; IllegalTransition becomes 409."""
+    who = auth.actor().user
+    with services().database.write() as session:
+        job = queue.get(session, job_id, lock=True) if job_id < 1 << 63 else None
+        if job is None:
+            raise NotFound("There is no such job.")
+        change(session, job, who)
+        audit.record(
+            session, who, f"job.{action}", object_type="job", object_id=str(job_id), address=client_address()
+        )
+        session.flush()
+    with services().database.read() as session:
+        return answer(JobDetail.of(find(session, job_id)))
+
+
+def _page(page: browse.Page) -> JobPage:
+    return JobPage(
+        jobs=[JobSummary.of(job) for job in page.jobs],
+        next=str(page.next_cursor) if page.next_cursor is not None else None,
+    )

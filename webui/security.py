@@ -1,0 +1,94 @@
+"""What every answer says to browsers about safety, and which proxies are believed."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+CONTENT_SECURITY_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "font-src 'self'",
+        "connect-src 'self'",
+        "manifest-src 'self'",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+
+HEADERS = {
+    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
+}
+HSTS = "max-age=31536000"
+_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
+              "HTTP_X_FORWARDED_PREFIX", "HTTP_FORWARDED")  # fmt: skip
+
+
+def register(app: Flask, *, secure: bool) -> None:
+    """Add the headers to every answer. `secure`: browsers reach us by HTTPS."""
+
+    @app.after_request
+    def _headers(response: Response) -> Response:
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        if secure and request.is_secure:
+            response.headers.setdefault("Strict-Transport-Security", HSTS)
+        if request.endpoint == "static":
+            hashed = "/assets/" in request.path
+            response.headers["Cache-Control"] = (
+                "public, max-age=31536000, immutable" if hashed else "no-cache"
+            )
+        else:
+            response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+
+class TrustedProxies:
+    """WSGI middleware: forwarding headers count from the named proxies alone, from others they are removed."""
+
+    def __init__(self, app: WSGIApplication, proxies: Sequence[str]) -> None:
+        self.app = app
+        self.networks = tuple(ipaddress.ip_network(proxy, strict=False) for proxy in proxies)
+        self.fixed = ProxyFix(app, x_for=1, x_proto=1, x_host=1)
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if self._trusted(environ.get("REMOTE_ADDR")):
+            return self.fixed(environ, start_response)
+        for name in _FORWARDED:
+            environ.pop(name, None)
+        return self.app(environ, start_response)
+
+    def _trusted(self, address: Any) -> bool:
+        try:
+            peer = ipaddress.ip_address(str(address))
+        except ValueError:
+            return False
+        return any(peer in network for network in self.networks)
+
+
+def client_address() -> str | None:
+    """Address of the client, that of the person behind a trusted proxy."""
+    return request.remote_addr[:64] if request.remote_addr else None
+
+
+def private_umask() -> None:
+    """Files that this process makes are for its user alone."""
+    os.umask(0o077)

@@ -1,0 +1,38 @@
+"""What a request needs of the process it runs in: settings, database, store and the event stream."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from flask import current_app
+
+from config import Settings
+from db import Database
+from db.objects import ObjectStore
+
+if TYPE_CHECKING:
+    from webui.api.events import Broadcaster
+    from webui.metrics import Metrics
+    from webui.throttle import Throttle
+
+KEY = "cxr_sr"
+
+
+@dataclass(frozen=True)
+class Services:
+    """Made once by `create_app`, shared by all threads."""
+
+    settings: Settings
+    database: Database
+    store: ObjectStore
+    throttle: Throttle
+    broadcaster: Broadcaster
+    metrics: Metrics
+    secure: bool
+    """Whether browsers reach us by HTTPS: our own TLS, or a trusted proxy in front."""
+
+
+def services() -> Services:
+    """The services of the application that handles this request."""
+    return cast("Services", current_app.extensions[KEY])
