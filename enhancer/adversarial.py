@@ -83,15 +83,18 @@ class AdversarialStage(FidelityStage):
     def step(self, iteration: int, progress: float) -> dict[str, float]:
         """The discriminator's step, then the generator's."""
         recipe = self.recipe
-        rate = schedule(progress, iteration, recipe.warm_up)
-        set_rate(self.discriminator_optimiser, recipe.discriminator_learning_rate * rate)
-        set_rate(self.optimiser, recipe.learning_rate * rate)
+        set_rate(
+            self.discriminator_optimiser,
+            recipe.discriminator_learning_rate * schedule(progress, iteration, 1),
+        )
+        set_rate(self.optimiser, recipe.learning_rate * schedule(progress, iteration, recipe.warm_up))
         lr, hr, scale = self.batch(iteration)
         base = enlarge(lr, scale)
         alone = iteration < recipe.adversarial_after and recipe.weight_adversarial > 0
         with torch.set_grad_enabled(not alone):
             sr = self.generate(lr, scale)
         shown: dict[str, float] = {}
+        real = torch.zeros(1)
         if recipe.weight_adversarial:
             with self.autocast():
                 real, fake = self.discriminator(torch.cat([hr, sr.detach()]), torch.cat([base, base])).chunk(
@@ -103,11 +106,13 @@ class AdversarialStage(FidelityStage):
             self.discriminator_optimiser.step()
             shown["D"] = float(loss.detach())
         if not alone:
-            shown |= self._improve(sr, hr, lr, base, scale)
+            shown |= self._improve(sr, hr, lr, base, real.detach(), scale)
             self.average.update(self.generator, iteration)
         return shown
 
-    def _improve(self, sr: Tensor, hr: Tensor, lr: Tensor, base: Tensor, scale: int) -> dict[str, float]:
+    def _improve(
+        self, sr: Tensor, hr: Tensor, lr: Tensor, base: Tensor, real: Tensor, scale: int
+    ) -> dict[str, float]:
         recipe = self.recipe
         image = sr.detach().requires_grad_()
         losses = {"L1": (recipe.weight_pixel, (image - hr).abs().mean())}
@@ -126,7 +131,7 @@ class AdversarialStage(FidelityStage):
         if recipe.weight_adversarial:
             self.discriminator.requires_grad_(False)
             with self.autocast():
-                fake, real = self.discriminator(torch.cat([image, hr]), torch.cat([base, base])).chunk(2)
+                fake = self.discriminator(image, base)
             self.discriminator.requires_grad_(True)
             losses["G"] = (recipe.weight_adversarial, relativistic_hinge(fake, real))
         total = torch.zeros_like(image)

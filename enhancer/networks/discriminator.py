@@ -39,7 +39,7 @@ class SpectralConv2d(nn.Conv2d):
 class PatchDiscriminator(nn.Module):
     """image and base float32 [N, 1, H, W], normalised -> one score for each place, [N, 1, about H/8, W/8]."""
 
-    def __init__(self, width: int = 32) -> None:
+    def __init__(self, width: int = 24) -> None:
         super().__init__()
         self.layers = nn.ModuleList(
             [
