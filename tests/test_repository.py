@@ -116,3 +116,10 @@ def test_the_wheel_carries_the_built_front_end_and_not_its_sources(wheel: list[s
     assert any(name.endswith("manifest.json") for name in shipped)
     assert {name for name in wheel if name.startswith("webui/static/dist/")} == shipped
     assert [name for name in wheel if name.startswith("webui/frontend/")] == []
+
+
+def test_the_enhancer_imports_where_there_is_nothing_but_its_own_libraries() -> None:
+    others = ["click", "flask", "pydantic", "pydicom", "pynetdicom", "sqlalchemy", "structlog", "alembic"]
+    script = f"import sys; sys.modules.update(dict.fromkeys({others!r})); import enhancer; enhancer.load"
+    said = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT)
+    assert said.returncode == 0, said.stderr
