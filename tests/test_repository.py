@@ -121,5 +121,6 @@ def test_the_wheel_carries_the_built_front_end_and_not_its_sources(wheel: list[s
 def test_the_enhancer_imports_where_there_is_nothing_but_its_own_libraries() -> None:
     others = ["click", "flask", "pydantic", "pydicom", "pynetdicom", "sqlalchemy", "structlog", "alembic"]
     script = f"import sys; sys.modules.update(dict.fromkeys({others!r})); import enhancer; enhancer.load"
-    said = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True, cwd=ROOT)
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(command, check=False, capture_output=True, text=True, cwd=ROOT)
     assert said.returncode == 0, said.stderr
