@@ -16,7 +16,6 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from cxr_sr.leader import leadership
 from db import Database, deliveries, queue, schema
-from db.models import PeerStatus
 from db.objects import LocalStore, ObjectStore, open_store
 from db.presence import Presence
 from db.types import utcnow
@@ -87,20 +86,12 @@ class Duties:
 
     def echo(self) -> None:
         """C-ECHO every destination and note the answers."""
+        from pacs_node.courier import note_peer
         from pacs_node.echo import echo
 
         for destination in self.settings.destinations:
             answer = echo(destination, self.settings.dicom)
-            with self.database.write() as session:
-                session.merge(
-                    PeerStatus(
-                        name=destination.name,
-                        checked_at=utcnow(),
-                        reachable=answer.ok,
-                        seconds=answer.seconds,
-                        message=answer.message[:512],
-                    )
-                )
+            note_peer(self.database, destination.name, answer.ok, answer.seconds, answer.message)
             if not answer.ok:
                 log.warning("destination-silent", destination=destination.name, message=answer.message)
 
