@@ -12,11 +12,11 @@ from pathlib import Path
 
 import torch
 
+from enhancer.checkpoint import load_checkpoint
 from enhancer.errors import EnhancerError
 from enhancer.modelfile import DIGESTS, SHIPPED, write_model
 from enhancer.networks.generator import Generator
 from enhancer.recipe import recipe_of
-from enhancer.train import load_checkpoint
 
 
 def export(checkpoint: Path, name: str, version: str, folder: Path = SHIPPED) -> str:

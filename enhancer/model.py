@@ -23,7 +23,7 @@ Float32 = npt.NDArray[np.float32]
 Progress = Callable[[float], None]
 
 TILE = 320
-"""Side of a tile without its halo, source pixels: about 0.4 GiB of activations at four times the size, in bfloat16."""
+"""Side of a tile without its halo, source pixels; it bounds the memory and is no part of the result."""
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from enhancer import resample
 from enhancer.networks.discriminator import PatchDiscriminator, SpectralConv2d, relativistic_hinge
 from enhancer.networks.features import DenoisingFeatures
 from enhancer.networks.generator import Doubling, Generator, Tail, enlarge, reduce
+from enhancer.networks.srgan2017 import Discriminator2017, Generator2017
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -81,3 +82,11 @@ def test_features_come_at_three_sizes_with_equal_power():
     for level in levels:
         assert float(level.var(dim=(0, 2, 3)).mean()) == pytest.approx(1, rel=0.05)
     assert features.noise(x).shape == x.shape
+
+
+def test_the_published_srgan_enlarges_and_gives_one_verdict_an_image():
+    generator = Generator2017(8, 2)
+    assert generator(torch.rand(2, 1, 6, 7)).shape == (2, 1, 24, 28)
+    published = sum(parameter.numel() for parameter in Generator2017().parameters())
+    assert 1.4e6 < published < 1.6e6
+    assert Discriminator2017(side=32, width=4, dense=8)(torch.rand(2, 1, 32, 32)).shape == (2, 1)

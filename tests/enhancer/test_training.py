@@ -9,12 +9,13 @@ import torch
 from PIL import Image
 
 import enhancer
+from enhancer.checkpoint import load_checkpoint
 from enhancer.data import Patches, half_of, list_images
 from enhancer.errors import DataError, RecipeError, TrainingError
 from enhancer.export import export, main
 from enhancer.recipe import Recipe, load_recipe
-from enhancer.stage import scale_of, schedule
-from enhancer.train import load_checkpoint, run, train
+from enhancer.stage import FidelityStage, scale_of, schedule
+from enhancer.train import run, train
 
 
 def _write(path, seed, side=96):
@@ -123,6 +124,35 @@ def test_a_checkpoint_of_rubbish_is_refused(recipe, tmp_path):
     (tmp_path / "out" / "toy" / "checkpoint.pt").write_bytes(b"rubbish")
     with pytest.raises(TrainingError, match="cannot be read"):
         run(recipe, resume=True)
+
+
+def test_a_checkpoint_of_another_network_is_refused(recipe):
+    run(recipe, resume=False, stop_at=1)
+    with pytest.raises(TrainingError, match="another stage or network"):
+        run(dataclasses.replace(recipe, channels=4), resume=True)
+
+
+def test_an_interrupted_run_saves_itself_and_says_how_to_go_on(recipe, monkeypatch):
+    real_step = FidelityStage.step
+
+    def step(self, iteration, progress):
+        if iteration == 2:
+            raise KeyboardInterrupt
+        return real_step(self, iteration, progress)
+
+    monkeypatch.setattr(FidelityStage, "step", step)
+    with pytest.raises(TrainingError, match="iteration 2; --resume"):
+        run(recipe, resume=False)
+    monkeypatch.undo()
+    assert run(recipe, resume=True).iterations == 6
+
+
+def test_a_run_keeps_its_curve(recipe, tmp_path):
+    run(recipe, resume=False)
+    with (tmp_path / "out" / "toy" / "curve.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert {row["iteration"] for row in rows} == {"3", "6"}
+    assert {"L1 x4", "x4 over bicubic"} <= {row["figure"] for row in rows}
 
 
 def test_exporting_what_is_not_there_says_so(tmp_path, capsys):

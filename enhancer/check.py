@@ -1,0 +1,38 @@
+"""A quick look at how a training run is doing, on a few of the `dev` images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from enhancer.data import NATIVE_SIDE, Picture, list_images, read, resize, unit
+from enhancer.networks.generator import SCALES, Generator, enlarge
+from enhancer.normalise import affine_of
+
+
+def pictures_of(data: Path, count: int = 24) -> list[Picture]:
+    """About `count` of the `dev` images, by the native protocol."""
+    paths = list_images(data, "dev")
+    stride = max(1, len(paths) // count)
+    return [Picture.of(resize(read(path), NATIVE_SIDE, NATIVE_SIDE), SCALES) for path in paths[::stride]]
+
+
+@torch.inference_mode()
+def check(generator: torch.nn.Module, pictures: list[Picture], device: torch.device) -> dict[str, float]:
+    """PSNR over bicubic, dB, on a few `dev` images by the native protocol, float32."""
+    assert isinstance(generator, Generator)
+    gains: dict[str, float] = {}
+    for scale in SCALES:
+        differences = []
+        for picture in pictures:
+            lr = unit(picture.lr[scale])
+            affine = affine_of(lr)
+            x = torch.from_numpy(affine.forward(lr))[None, None].to(device)
+            truth = torch.from_numpy(affine.forward(unit(picture.hr)))[None, None].to(device)
+            ours = float(((generator.enhance(x, scale) - truth) ** 2).mean())
+            base = float(((enlarge(x, scale) - truth) ** 2).mean())
+            differences.append(10 * np.log10(base / ours))
+        gains[f"x{scale} over bicubic"] = float(np.mean(differences))
+    return gains
