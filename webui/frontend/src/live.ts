@@ -150,8 +150,8 @@ export function follow(): void {
     seen = liveness;
   });
   onEvent((event) => {
-    if (only !== null && event.id !== only) return;
-    if (body.querySelector("[data-live]")) tell(event.id, event.state);
+    if (only !== null && event.id !== null && event.id !== only) return;
+    if (event.id !== null && body.querySelector("[data-live]")) tell(event.id, event.state);
     window.clearTimeout(timer);
     timer = window.setTimeout(() => void refresh(), GATHER_MS);
   });

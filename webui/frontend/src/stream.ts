@@ -1,7 +1,9 @@
 /** The event stream, once for all tabs: browsers allow few connections to a server, and each page wants one. */
 
 export interface JobEvent {
-  readonly id: number;
+  /** The job; null when too much was missed to tell: load anew. */
+  readonly id: number | null;
+  /** The state it came to; empty when something else happened. */
   readonly state: string;
 }
 
@@ -28,12 +30,13 @@ function deliver(message: Message): void {
   else if (message.kind === "liveness") for (const watcher of watchers) watcher(message.liveness);
 }
 
-/** The job and its state from the data of one event; null for what is not about a job's state. */
+/** The job and its new state from the data of one event; null for what cannot be read. */
 export function parse(data: string): JobEvent | null {
   try {
-    const found = JSON.parse(data) as { job_id?: unknown; job?: unknown; id?: unknown; state?: unknown };
-    const id = Number(found.job_id ?? found.job ?? found.id);
-    return Number.isInteger(id) ? { id, state: typeof found.state === "string" ? found.state : "" } : null;
+    const found = JSON.parse(data) as { job_id?: unknown; kind?: unknown; after?: unknown };
+    const id = Number(found.job_id);
+    const state = found.kind === "state" && typeof found.after === "string" ? found.after : "";
+    return Number.isInteger(id) ? { id, state } : null;
   } catch {
     return null;
   }
@@ -48,8 +51,7 @@ function listen(share: (message: Message) => void): () => Liveness {
     deliver(message);
     share(message);
   };
-  const hear = (raw: MessageEvent<string>): void => {
-    const event = parse(raw.data);
+  const pass = (event: JobEvent | null): void => {
     if (event === null) return;
     const message: Message = { kind: "event", event };
     deliver(message);
@@ -58,8 +60,8 @@ function listen(share: (message: Message) => void): () => Liveness {
   const open = (): void => {
     const source = new EventSource(URL_OF_EVENTS);
     source.onopen = () => tell("live");
-    source.onmessage = hear;
-    for (const name of ["job", "state", "delivery"]) source.addEventListener(name, hear as EventListener);
+    source.addEventListener("job", (raw: MessageEvent<string>) => pass(parse(raw.data)));
+    source.addEventListener("reset", () => pass({ id: null, state: "" }));
     source.onerror = () => {
       tell("lost");
       if (source.readyState === EventSource.CLOSED) window.setTimeout(open, RETRY_MS);

@@ -15,6 +15,13 @@ interface Entry {
 interface Made {
   readonly id: number;
   readonly state: string;
+  readonly resend: boolean;
+}
+
+interface Taken {
+  readonly jobs: readonly Made[];
+  /** Of an archive's files some may be refused. */
+  readonly refused: readonly { readonly file: string; readonly detail: string }[];
 }
 
 function size(bytes: number): string {
@@ -45,7 +52,7 @@ export function wireUpload(form: HTMLFormElement): void {
   if (!input || !list || !panel || !button || !summary || !zone) return;
 
   const entries: Entry[] = [];
-  const jobs = new Map<number, { badge: HTMLElement; row: HTMLLIElement }>();
+  const jobs = new Map<number, HTMLElement>();
   input.required = false;
 
   const show = (): void => {
@@ -80,18 +87,21 @@ export function wireUpload(form: HTMLFormElement): void {
 
   const answerOf = (entry: Entry): HTMLElement => entry.row.querySelector<HTMLElement>(".answer") ?? entry.row;
 
-  const accept = (entry: Entry, made: readonly Made[]): void => {
+  const accept = (entry: Entry, taken: Taken): void => {
     entry.sent = true;
     entry.row.querySelector("button")?.remove();
     const answer = answerOf(entry);
     answer.className = "answer";
     answer.replaceChildren();
-    for (const job of made) {
+    for (const job of taken.jobs) {
       const link = element("a", "", `Job ${job.id}`);
       link.href = `/jobs/${job.id}`;
-      const badge = element("span", "", ` ${job.state} `);
-      answer.append(link, badge);
-      jobs.set(job.id, { badge, row: entry.row });
+      const badge = element("span", "soft", job.resend ? "was here before" : job.state);
+      answer.append(link, " ", badge, " ");
+      if (!job.resend) jobs.set(job.id, badge);
+    }
+    for (const refusal of taken.refused) {
+      answer.append(element("span", "reason tone-failed", `${refusal.file}: ${refusal.detail} `));
     }
   };
 
@@ -108,7 +118,10 @@ export function wireUpload(form: HTMLFormElement): void {
       body.delete("file");
       body.delete("csrf_token");
       if (!isRaster(entry.file)) for (const name of [...body.keys()]) if (/^[A-Z]/.test(name)) body.delete(name);
-      for (const [name, value] of [...body]) if (value === "") body.delete(name);
+      for (const [name, value] of [...body]) {
+        if (value === "") body.delete(name);
+        else if (name === "PatientName" && typeof value === "string") body.set(name, value.replace(/\s*,\s*/, "^"));
+      }
       body.append("file", entry.file);
       const progress = element("progress", "");
       progress.max = 1;
@@ -127,7 +140,7 @@ export function wireUpload(form: HTMLFormElement): void {
       request.onloadend = () => {
         progress.remove();
         if (request.status >= 200 && request.status < 300) {
-          accept(entry, (JSON.parse(request.responseText) as { jobs: Made[] }).jobs);
+          accept(entry, JSON.parse(request.responseText) as Taken);
         } else refuse(entry, problemOf(request.status, request.responseText));
         resolve();
       };
@@ -175,10 +188,10 @@ export function wireUpload(form: HTMLFormElement): void {
   // A file dropped beside the zone would replace the page.
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
   onEvent((event) => {
-    const known = jobs.get(event.id);
-    if (!known || !event.state) return;
-    known.badge.textContent = ` ${event.state} `;
-    known.badge.className = `state tone-${event.state}`;
+    const badge = event.id === null ? undefined : jobs.get(event.id);
+    if (!badge || !event.state) return;
+    badge.textContent = event.state;
+    badge.className = `state tone-${event.state}`;
   });
   show();
 }

@@ -1,0 +1,16 @@
+"""The pages for people: rendered here, whole and usable without JavaScript; the front end only adds to them.
+
+What is shown comes from `db`; what is changed goes through the REST interface, whose view functions the few
+plain form posts here call as well.
+"""
+
+from __future__ import annotations
+
+from flask import Blueprint
+
+from webui.pages import entry, job, queue, system, upload, words
+
+blueprint = Blueprint("pages", __name__)
+words.register(blueprint)
+for part in (entry, queue, job, upload, system):
+    part.register(blueprint)

@@ -1,0 +1,35 @@
+"""The first page, the login, the account."""
+
+from __future__ import annotations
+
+from flask import Blueprint, redirect, render_template, request
+from werkzeug.wrappers import Response as AnyResponse
+
+from webui import auth, signin
+
+
+def register(blueprint: Blueprint) -> None:
+    blueprint.add_url_rule("/", view_func=home)
+    blueprint.add_url_rule("/login", view_func=login)
+    blueprint.add_url_rule("/account", view_func=account)
+
+
+@auth.role("radiologist")
+def home() -> AnyResponse:
+    """Where one lands."""
+    return redirect("/queue", 303)
+
+
+@auth.public
+def login() -> str | AnyResponse:
+    """The form; someone who is logged in already goes on."""
+    target = signin.local_path(request.args.get("next"))
+    if auth.current() is not None:
+        return redirect(target, 303)
+    return render_template("login.html", next=target)
+
+
+@auth.role("radiologist")
+def account() -> str:
+    """Change the password."""
+    return render_template("account.html")

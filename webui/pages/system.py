@@ -1,0 +1,70 @@
+"""How the node is, for people: what `GET /api/v1/system` tells, and a C-ECHO at the press of a button."""
+
+from __future__ import annotations
+
+import platform
+from importlib import metadata
+
+from flask import Blueprint, redirect, render_template, url_for
+from sqlalchemy import make_url
+from werkzeug.wrappers import Response as AnyResponse
+
+from webui import auth
+from webui.api import system as api
+from webui.errors import ApiProblem
+from webui.services import Services, services
+
+
+def register(blueprint: Blueprint) -> None:
+    blueprint.add_url_rule("/system", view_func=system)
+    blueprint.add_url_rule("/system/echo/<name>", view_func=echo, methods=["POST"])
+
+
+@auth.role("radiologist")
+def system() -> str:
+    """Roles alive, destinations, disk, model and device."""
+    here = services()
+    with here.database.read() as session:
+        found = api.overview(session, here)
+    return render_template(
+        "system.html",
+        found=found,
+        roles=[(name, [row for row in found.roles if row.role == name]) for name in api.ROLES],
+        callers=here.settings.dicom.allow,
+        dicom_host=here.settings.dicom.host,
+        dicom_port=found.dicom_port or here.settings.dicom.port,
+        storage=_storage(here),
+        versions=_versions(),
+    )
+
+
+@auth.role("radiologist")
+def echo(name: str) -> AnyResponse:
+    """A C-ECHO as a plain form post; the answer stands on the page."""
+    try:
+        api.echo(name)
+    except ApiProblem as problem:
+        if problem.status == 404:
+            raise
+    return redirect(url_for("pages.system"), 303)
+
+
+def _storage(here: Services) -> list[tuple[str, str]]:
+    engine = make_url(here.settings.database_url).get_backend_name()
+    return [
+        ("Database", {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(engine, engine)),
+        ("Objects", here.settings.storage_url.partition("://")[0]),
+        ("Sources kept", f"{here.settings.retention.sources_days:g} days"),
+        ("Results kept", f"{here.settings.retention.results_days:g} days"),
+    ]
+
+
+def _versions() -> list[tuple[str, str]]:
+    rows = [("cxr-sr", "cxr-sr"), ("pydicom", "pydicom"), ("pynetdicom", "pynetdicom"), ("PyTorch", "torch")]
+    found = []
+    for title, distribution in rows:
+        try:
+            found.append((title, metadata.version(distribution)))
+        except metadata.PackageNotFoundError:
+            continue
+    return [*found, ("Python", platform.python_version())]
