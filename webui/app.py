@@ -43,11 +43,11 @@ class Application(Flask):
 def create_app(settings: Settings, database: Database | None = None) -> Flask:
     """The application over one database and store; the schema must be there already.
 
-    It starts no thread and touches no row until the first request. Call ``app.extensions["cxr_sr"].broadcaster
-    .close()`` to end the event streams when the server stops.
+    It starts no thread and touches no row until the first request. When the server stops, call
+    ``app.extensions["cxr_sr"].broadcaster.close()`` to end the event streams.
     """
     app = Application("webui", static_folder="static", template_folder="templates")
-    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=2000, TRAP_HTTP_EXCEPTIONS=False)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, MAX_FORM_PARTS=250, TRAP_HTTP_EXCEPTIONS=False)
     app.jinja_options = {"autoescape": True, "trim_blocks": True, "lstrip_blocks": True}
     database = database or Database(settings.database_url)
     secure = settings.web.tls_cert is not None or bool(settings.web.trusted_proxies)

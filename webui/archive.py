@@ -31,8 +31,9 @@ class Member:
 def members(stream: BinaryIO, new_file: Callable[[], Any], *, max_bytes: int) -> Iterator[Member]:
     """Unpack each file of an archive into one from `new_file`, one after the other.
 
-    `max_bytes` bounds what all of them hold together, counted while they are unpacked: the sizes that an archive
-    states are not believed. Raises :class:`webui.content.NotTaken` when the archive itself is refused.
+    `max_bytes` bounds what all of them hold together, counted while they are unpacked: the sizes that
+    an archive states are not believed. Raises :class:`webui.content.NotTaken` when the archive itself
+    is refused.
     """
     _check_directory(stream)
     try:

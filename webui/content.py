@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import struct
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import IO
 
 PREFIX_BYTES = 64 << 10
 """How much of a file is read to tell what it is; a file meta group is far smaller."""
@@ -38,7 +38,7 @@ class Content:
     transfer_syntax_uid: str | None = None
 
 
-def examine(stream: BinaryIO) -> Content:
+def examine(stream: IO[bytes]) -> Content:
     """Tell what a seekable stream holds, from its start. Raises :class:`NotTaken`."""
     stream.seek(0)
     prefix = stream.read(PREFIX_BYTES)
@@ -52,7 +52,7 @@ def examine(stream: BinaryIO) -> Content:
     raise NotTaken("This is neither DICOM (with its preamble) nor PNG, JPEG, TIFF or ZIP.")
 
 
-def is_archive(stream: BinaryIO) -> bool:
+def is_archive(stream: IO[bytes]) -> bool:
     """Whether a stream begins as a ZIP archive does."""
     stream.seek(0)
     return stream.read(4) in {b"PK\x03\x04", b"PK\x05\x06"}

@@ -1,8 +1,8 @@
 """Requests that change something must come from our own pages.
 
 A request with a session cookie carries the session's token, as header `X-CSRF-Token` or form field
-`csrf_token`. Logging in happens before there is a session: there the browser's own statement of origin counts.
-Requests with a bearer token need neither; a browser never adds one by itself.
+`csrf_token`. Logging in happens before there is a session: there the browser's own statement of origin
+counts. Requests with a bearer token need neither; a browser never adds one by itself.
 """
 
 from __future__ import annotations

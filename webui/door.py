@@ -70,6 +70,8 @@ def unpack(files: Iterable[tuple[str, Any]], *, max_bytes: int) -> Iterator[Parc
                 yield _member(f"{name}/{display_name(member.name)}", member)
         except NotTaken as refusal:
             yield Parcel(name, None, None, refusal)
+        except NoRoom as error:
+            yield Parcel(name, None, None, NotTaken(error.detail, "no-room"))
 
 
 def _member(name: str, member: archive.Member) -> Parcel:
@@ -86,7 +88,7 @@ def _member(name: str, member: archive.Member) -> Parcel:
 
 
 def take(parcels: Iterable[Parcel], wishes: Wishes, *, together: bool) -> Outcome:
-    """Bring each parcel in; one that is refused does not stop the others, a full queue or disk stops the rest.
+    """Bring each parcel in; a refusal does not stop the others, a full queue or disk stops the rest.
 
     `together`: the jobs form a batch.
     """
@@ -135,9 +137,13 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         )
         with here.database.write() as session:
             audit.record(
-                session, actor.user, f"{wishes.kind}.store", object_type="job", object_id=str(accepted.job_id),
+                session,
+                actor.user,
+                f"{wishes.kind}.store",
+                object_type="job",
+                object_id=accepted.job_id,
                 address=client_address(),
-            )  # fmt: skip
+            )
     except QueueFull as error:
         raise NotTaken("The queue is full; try again later.", "queue-full") from error
     except (StoreFull, NoRoom) as error:
@@ -173,6 +179,6 @@ def discard(file: Any) -> None:
 
 
 def display_name(name: str) -> str:
-    """The last part of a file's name, printable, at most 200 characters; for people only, never a path of ours."""
+    """The last part of a file's name, printable, at most 200 characters; for people, never a path of ours."""
     last = name.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
     return "".join(letter for letter in last if letter.isprintable())[:200] or "unnamed"

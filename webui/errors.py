@@ -16,6 +16,7 @@ from flask import Flask, Response, json, render_template, request
 from markupsafe import escape
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Response as AnyResponse
 
 from db.intake import QueueFull
 from db.objects import ObjectMissing, StoreError, StoreFull
@@ -189,15 +190,15 @@ def register(app: Flask) -> None:
         )
 
     @app.errorhandler(HTTPException)
-    def _http(error: HTTPException) -> Response:
-        if error.response is not None and (error.code or 500) < 400:  # a redirect that routing made
-            return Response.force_type(error.response)
+    def _http(error: HTTPException) -> AnyResponse:
+        if (
+            isinstance(error.response, AnyResponse) and (error.code or 500) < 400
+        ):  # a redirect that routing made
+            return error.response
         status = error.code or 500
         kind, detail = _HTTP.get(status, (f"http-{status}", f"{HTTPStatus(status).phrase}."))
-        headers = {}
-        for name, value in error.get_headers():
-            if name.lower() not in {"content-type", "content-length"}:
-                headers[name] = value
+        own = {"content-type", "content-length"}
+        headers = {name: value for name, value in error.get_headers() if name.lower() not in own}
         return respond(ApiProblem(detail, status=status, kind=kind, headers=headers))
 
     @app.errorhandler(Exception)

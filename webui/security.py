@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,8 +37,14 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
 HSTS = "max-age=31536000"
-_FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_PROTO", "HTTP_X_FORWARDED_HOST", "HTTP_X_FORWARDED_PORT",
-              "HTTP_X_FORWARDED_PREFIX", "HTTP_FORWARDED")  # fmt: skip
+_FORWARDED = (
+    "HTTP_X_FORWARDED_FOR",
+    "HTTP_X_FORWARDED_PROTO",
+    "HTTP_X_FORWARDED_HOST",
+    "HTTP_X_FORWARDED_PORT",
+    "HTTP_X_FORWARDED_PREFIX",
+    "HTTP_FORWARDED",
+)
 
 
 def register(app: Flask, *, secure: bool) -> None:
@@ -62,7 +67,7 @@ def register(app: Flask, *, secure: bool) -> None:
 
 
 class TrustedProxies:
-    """WSGI middleware: forwarding headers count from the named proxies alone, from others they are removed."""
+    """WSGI middleware: forwarding headers count from the named proxies alone, others are removed."""
 
     def __init__(self, app: WSGIApplication, proxies: Sequence[str]) -> None:
         self.app = app
@@ -87,8 +92,3 @@ class TrustedProxies:
 def client_address() -> str | None:
     """Address of the client, that of the person behind a trusted proxy."""
     return request.remote_addr[:64] if request.remote_addr else None
-
-
-def private_umask() -> None:
-    """Files that this process makes are for its user alone."""
-    os.umask(0o077)

@@ -1,8 +1,9 @@
 """Logging in and out and choosing a password, as plain form posts.
 
-The pages with the forms are `GET /login` and `GET /account` of :mod:`webui.pages`. Fields: `name`, `password`,
-`next` (a path of ours) for `POST /login`; `csrf_token` for `POST /logout`; `current`, `new`, `repeat` and
-`csrf_token` for `POST /account`. A refusal renders `login.html` or `account.html` again with `error`, a sentence.
+The pages with the forms are `GET /login` and `GET /account` of :mod:`webui.pages`. Fields: `name`,
+`password`, `next` (a path of ours) for `POST /login`; `csrf_token` for `POST /logout`; `current`, `new`,
+`repeat` and `csrf_token` for `POST /account`. A refusal renders `login.html` or `account.html` again with
+`error`, a sentence.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from webui.services import services
 blueprint = Blueprint("signin", __name__)
 log = structlog.get_logger(__name__)
 
-HOME = "/upload"
+HOME = "/"
 
 
 @blueprint.post("/login")

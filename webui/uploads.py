@@ -7,7 +7,7 @@ import io
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 from flask import Flask, Request, current_app, g, request
 
@@ -59,7 +59,7 @@ class UploadRequest(Request):
     ) -> IO[bytes]:
         if not takes_uploads(self):
             return super()._get_file_stream(total_content_length, content_type, filename, content_length)
-        return new_spool_file()
+        return cast("IO[bytes]", new_spool_file())
 
 
 def takes_uploads(request: Request) -> bool:
@@ -68,7 +68,7 @@ def takes_uploads(request: Request) -> bool:
     return getattr(view, _TAKES_UPLOADS, False)
 
 
-def new_spool_file() -> Any:
+def new_spool_file() -> SpoolFile:
     """A file in the spool that is removed when the request ends, unless the store has moved it away."""
     file = SpoolFile(services().store.spool)
     g.setdefault("spooled", []).append(file)

@@ -20,7 +20,7 @@ from webui.uploads import upload
 
 blueprint = Blueprint("deposit", __name__)
 
-MAX_FILES = 1000
+MAX_FILES = 200
 _STATUS = {
     "too-large": 413,
     "archive-too-large": 413,
@@ -94,7 +94,9 @@ class DepositForm(Demographics):
     problems=(413, 415, 422, 507),
 )  # fmt: skip
 def deposit() -> Response:
-    """Field `file`, once or more: DICOM, PNG, JPEG, TIFF, or a ZIP of them. Some may be refused, each with its reason.
+    """Field `file`, once or more: DICOM, PNG, JPEG, TIFF, or a ZIP of them.
+
+    Some may be refused, each with its reason.
 
     When none is taken the answer is a problem with the reason of the first and `refused` for each.
     """

@@ -1,7 +1,7 @@
 """Changes of jobs as Server-Sent Events: one poller a process, any number of listeners up to a limit.
 
-A listener that reads too slowly is disconnected; browsers come back by themselves with `Last-Event-ID` and get
-what they missed from the table. An event may come twice, never not at all.
+A listener that reads too slowly is disconnected; browsers come back by themselves with `Last-Event-ID` and
+get what they missed from the table. An event may come twice, never not at all.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ class EventQuery(BaseModel):
     answers={200: "text/event-stream"}, problems=(503,),
 )  # fmt: skip
 def events() -> Response:
-    """Events `job` with an EventView as data, `reset` when too much was missed; comments keep the line open."""
+    """Events `job` with an EventView as data, `reset` when too much was missed; comments hold the line."""
     here = services()
     given = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or ""
     last = int(given) if given.isdecimal() and len(given) < 19 else None

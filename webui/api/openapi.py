@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 from flask import Blueprint, Flask, Response, current_app, json
 from pydantic import BaseModel
@@ -170,4 +170,5 @@ def _schemas(rows: list[Operation]) -> tuple[dict[type[BaseModel], Any], dict[st
     wanted = [(model, "serialization") for model in sorted(answers, key=lambda model: model.__name__)]
     wanted += [(model, "validation") for model in sorted(bodies, key=lambda model: model.__name__)]
     references, definitions = models_json_schema(wanted, ref_template=_TEMPLATE)  # type: ignore[arg-type]
-    return {model: schema for (model, _mode), schema in references.items()}, definitions.get("$defs", {})
+    known = {cast("type[BaseModel]", model): schema for (model, _mode), schema in references.items()}
+    return known, definitions.get("$defs", {})

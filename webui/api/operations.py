@@ -21,8 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Operation:
     """A row of the table of routes.
 
-    `answers`: status to a model (JSON), a media type (bytes), or None (no body). `problems`: statuses beside the
-    usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
+    `answers`: status to a model (JSON), a media type (bytes), or None (no body). `problems`: statuses beside
+    the usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
     """
 
     summary: str
@@ -81,7 +81,7 @@ def read_body(model: type[Model]) -> Model:
 
 
 def read_form(model: type[Model], lists: frozenset[str] = frozenset()) -> Model:
-    """The form fields that `model` knows as `model`; names in `lists` may repeat, empty ones are as if missing."""
+    """The form fields that `model` knows; names in `lists` may repeat, empty ones are as if missing."""
     data: dict[str, Any] = {}
     for name in model.model_fields:
         values = [value.strip() for value in request.form.getlist(name) if value.strip()]
