@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from config.errors import ConfigError
+from config.load import load_settings
 from config.settings import Destination, Rule, Settings
 
-__all__ = ["Destination", "Rule", "Settings"]
+__all__ = ["ConfigError", "Destination", "Rule", "Settings", "load_settings"]
