@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import os
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from config import Destination, Settings
+from cxr_sr import scheduler
+from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
+from cxr_sr.scheduler import Duties
+from db import Database, presence, queue, schema
+from db.models import Job, PeerStatus, Source
+from db.presence import Presence
+from db.states import JobState
+from pacs_node.archive import Archive
+
+
+@pytest.fixture
+def duties(settings, database, store):
+    with Presence(database, "scheduler") as here:
+        yield Duties(settings, database, store, here)
+
+
+def add_job(database, key):
+    with database.write() as session:
+        source = Source(
+            sha256=key[-36:-4].rjust(64, "0"),
+            size_bytes=3,
+            object_key=key,
+            media_type="application/dicom",
+            origin_kind="dimse",
+        )
+        session.add(source)
+        session.flush()
+        return queue.enqueue(session, source).id
+
+
+def test_the_job_of_a_silent_worker_goes_back_to_the_queue(duties, database, put_object):
+    job_id = add_job(database, put_object(b"abc"))
+    with database.write() as session:
+        assert queue.claim(session, "worker", 0.0) is not None
+    time.sleep(0.01)
+    duties.expire_leases()
+    with database.read() as session:
+        assert session.get_one(Job, job_id).state == JobState.QUEUED
+
+
+def test_destinations_are_echoed_and_their_answers_kept(database, store, tmp_path, data_dir, free_port):
+    with Archive(tmp_path / "archive") as archive:
+        here = Destination(name="here", ae_title="DEMO_PACS", host="127.0.0.1", port=archive.port)
+        gone = Destination(name="gone", ae_title="DEMO_PACS", host="127.0.0.1", port=free_port())
+        settings = Settings(data_dir=data_dir, destinations=(gone, here))
+        with Presence(database, "scheduler") as presence_:
+            Duties(settings, database, store, presence_).echo()
+    with database.read() as session:
+        assert session.get_one(PeerStatus, "here").reachable
+        assert not session.get_one(PeerStatus, "gone").reachable
+
+
+def test_the_room_that_is_left_is_shown(duties, database):
+    duties.check_disk()
+    with database.read() as session:
+        (instance,) = presence.alive(session)
+    assert instance.info["free_bytes"] > 0
+
+
+def test_backups_are_made_and_only_the_newest_kept(duties, settings, database, monkeypatch):
+    folder = scheduler.backup_folder(settings)
+    moments = iter(datetime(2026, 1, day, tzinfo=UTC) for day in range(1, 11))
+    monkeypatch.setattr(scheduler, "utcnow", lambda: next(moments))
+    for _ in range(9):
+        duties.back_up()
+    kept = sorted(path.name for path in folder.iterdir())
+    assert kept == [f"cxr-sr-202601{day:02}T000000Z.db" for day in range(3, 10)]
+    copy = Database(f"sqlite:///{folder / kept[-1]}")
+    schema.check(copy)
+    copy.close()
+
+
+def test_rotation_leaves_other_files_alone(tmp_path):
+    (tmp_path / "cxr-sr-before-upgrade.db").touch()
+    (tmp_path / "cxr-sr-20260101T000000Z.db").touch()
+    assert scheduler.rotate(tmp_path, 0) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cxr-sr-before-upgrade.db"]
+
+
+def test_a_backup_is_due_at_once_only_when_the_newest_is_old(tmp_path):
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    day = timedelta(days=1)
+    assert scheduler.backup_due(tmp_path, day, now) == now
+    backup = tmp_path / "cxr-sr-20260101T120000Z.db"
+    backup.touch()
+    os.utime(backup, (datetime(2026, 1, 1, 12, tzinfo=UTC).timestamp(),) * 2)
+    assert scheduler.backup_due(tmp_path, day, now) == datetime(2026, 1, 2, 12, tzinfo=UTC)
+    assert scheduler.backup_due(tmp_path, day, now + 3 * day) == now + 3 * day
+
+
+def test_old_temporary_files_go_and_young_ones_and_locks_stay(store):
+    folder = store.spool / "dimse-1"
+    folder.mkdir()
+    paths = {name: folder / name for name in ("old.part", "young.part", "old.lock")}
+    for path in paths.values():
+        path.touch()
+    for name in ("old.part", "old.lock"):
+        os.utime(paths[name], (1, 1))
+    assert scheduler.sweep_spool(store, datetime.now(UTC) - timedelta(hours=1)) == 1
+    assert not paths["old.part"].exists()
+    assert paths["young.part"].exists()
+    assert paths["old.lock"].exists()
+
+
+def test_orphaned_objects_are_removed_and_those_with_a_row_kept(duties, database, store, put_object):
+    kept, orphan = put_object(b"abc"), put_object(b"xyz")
+    add_job(database, kept)
+    for key in (kept, orphan):
+        os.utime(store.root / key, (1, 1))
+    duties.sweep_orphans()
+    assert (store.root / kept).exists()
+    assert not (store.root / orphan).exists()
+
+
+def test_only_one_of_two_schedulers_leads_and_the_other_takes_over(tmp_path, database):
+    first, second = leadership(database, tmp_path), leadership(database, tmp_path)
+    assert isinstance(first, FileLeadership)
+    assert first.hold()
+    assert first.hold()
+    assert not second.hold()
+    first.give_up()
+    assert second.hold()
+    second.give_up()
+
+
+@pytest.mark.peer("pgserver")
+def test_on_postgresql_the_lead_follows_the_connection(postgresql_url):
+    databases = [Database(postgresql_url) for _ in range(2)]
+    first, second = AdvisoryLeadership(databases[0]), AdvisoryLeadership(databases[1])
+    try:
+        assert first.hold()
+        assert first.hold()
+        assert not second.hold()
+        assert first._connection is not None
+        first._connection.connection.dbapi_connection.close()  # type: ignore[union-attr]
+        assert second.hold()
+        assert not first.hold()
+    finally:
+        for lead, database in zip((first, second), databases, strict=True):
+            lead.give_up()
+            database.close()
+
+
+def test_a_duty_that_fails_is_tried_again_and_the_others_go_on(duties):
+    calls = []
+
+    def broken() -> None:
+        calls.append(1)
+        raise RuntimeError("no")
+
+    scheduler._logged(broken)()
+    assert calls == [1]
+
+
+def test_the_role_leads_shows_it_and_ends_when_told(settings, database):
+    stop = threading.Event()
+    thread = threading.Thread(target=scheduler.run, args=(settings, stop))
+    thread.start()
+    deadline = time.monotonic() + 20
+    leading = False
+    while not leading and time.monotonic() < deadline:
+        time.sleep(0.05)
+        with database.read() as session:
+            leading = any(i.info.get("leading") and "free_bytes" in i.info for i in presence.alive(session))
+    stop.set()
+    thread.join(timeout=15)
+    assert leading
+    assert not thread.is_alive()
+
+
+def test_every_duty_stands_in_the_timetable(duties):
+    names = {job.id for job in scheduler.timetable(duties).get_jobs()}
+    assert names == {"expire_leases", "check_disk", "echo", "sweep_orphans", "purge", "back_up"}
