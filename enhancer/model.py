@@ -79,7 +79,9 @@ class NetworkModel(Model):
         self._placement = placement
         self._tile = tile
         self._halo = file.generator.halo
-        self._network = file.generator.to(placement.device, placement.dtype)
+        self._network = file.generator.to(placement.device)
+        if placement.dtype != torch.float32:
+            self._network.lower(placement.dtype)
         for module in self._network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -111,7 +113,7 @@ class NetworkModel(Model):
 
     @torch.inference_mode()
     def _residual(self, x: Float32, scale: int) -> Float32:
-        tensor = torch.from_numpy(x)[None, None].to(self._placement.device, self._placement.dtype)
+        tensor = torch.from_numpy(x)[None, None].to(self._placement.device)
         residual = self._network(tensor.contiguous(memory_format=torch.channels_last), scale)
         result: Float32 = residual[0, 0].float().cpu().numpy()
         return result

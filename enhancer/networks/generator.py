@@ -109,6 +109,7 @@ class Generator(nn.Module):
     def __init__(self, channels: int = 64, blocks: int = 16, scales: tuple[int, ...] = SCALES) -> None:
         super().__init__()
         self.scales = scales
+        self.lowered: torch.dtype | None = None
         self.head = nn.Conv2d(1, channels, 3, padding=1)
         self.body = nn.Sequential(*(ResidualBlock(channels) for _ in range(blocks)))
         self.neck = nn.Conv2d(channels, channels, 3, padding=1)
@@ -121,8 +122,16 @@ class Generator(nn.Module):
         # Each step of a tail sees one pixel of its own, ever smaller, size; two source pixels hold them all.
         return at_source_size + 2
 
+    def lower(self, dtype: torch.dtype) -> None:
+        """Brings all but the first convolution to `dtype`, so that the image itself is never rounded."""
+        self.to(dtype)
+        self.head.float()
+        self.lowered = dtype
+
     def forward(self, x: Tensor, scale: int) -> Tensor:
         features = self.head(x)
+        if self.lowered is not None:
+            features = features.to(self.lowered)
         features = features + self.neck(self.body(features))
         residual: Tensor = self.tails[f"x{scale}"](features)
         return residual
