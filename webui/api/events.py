@@ -45,7 +45,7 @@ class Closed(Exception):
     """The stream ends: the server stops, or the listener was too slow."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Listener:
     """One open stream."""
 
