@@ -21,10 +21,11 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
-from pynetdicom.transport import AssociationServer, AssociationSocket
+from pynetdicom.transport import AssociationServer
 
 from pacs_node import header, statuses
 from pacs_node.commandset import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandError, parse
+from pacs_node.sockets import ClosingSocket
 from pacs_node.spool import Flood, Incoming, Spool
 
 log = structlog.get_logger(__name__)
@@ -261,7 +262,7 @@ class _Oversized(Exception):
     """A PDU longer than we announced; raising it makes the upper layer abort."""
 
 
-class _BoundedSocket(AssociationSocket):
+class _BoundedSocket(ClosingSocket):
     """Reads a PDU in large pieces, within a length and a time."""
 
     def recv(self, nr_bytes: int) -> bytearray:

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from pynetdicom import AE, evt
+from pynetdicom import evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
@@ -25,6 +25,7 @@ from pynetdicom.presentation import PresentationContext
 from config.settings import Destination, DicomSettings
 from pacs_node import identity
 from pacs_node.scp import quiet_library
+from pacs_node.sockets import ClosingAE
 
 _QUEUED_FRAGMENTS = 8
 _LARGEST_FRAGMENT = 1 << 18
@@ -56,7 +57,7 @@ def association(
 ) -> Iterator[Association]:
     """An established association, released at the end, cut off after an error. Raises :class:`PeerError`."""
     quiet_library()
-    ae = AE(ae_title=dicom.ae_title)
+    ae = ClosingAE(ae_title=dicom.ae_title)
     ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
         dicom.acse_timeout,
         dicom.dimse_timeout,

@@ -48,6 +48,7 @@ _V = Verdict
 TABLE: tuple[Row, ...] = (
     Row(SUCCESS, SUCCESS, "Success", _V.STORED, "the object is on stable storage and its row committed"),
     Row(0x0001, 0x0001, "Requested optional attributes are not supported", _V.WARNING),
+    Row(0x0105, 0x0106, "Attribute or value refused", _V.FAIL),
     Row(0x0107, 0x0107, "Attribute list error", _V.WARNING),
     Row(
         PROCESSING_FAILURE, PROCESSING_FAILURE, "Processing failure", _V.RETRY,
@@ -55,7 +56,7 @@ TABLE: tuple[Row, ...] = (
     ),
     Row(0x0111, 0x0111, "Duplicate SOP instance", _V.WARNING),
     Row(0x0112, 0x0112, "No such SOP instance", _V.FAIL),
-    Row(0x0115, 0x0115, "Invalid argument value", _V.FAIL),
+    Row(0x0113, 0x0115, "Event type or argument refused", _V.FAIL),
     Row(0x0116, 0x0116, "Attribute value out of range", _V.WARNING),
     Row(0x0117, 0x0117, "Invalid SOP instance", _V.FAIL),
     Row(0x0118, 0x0118, "No such SOP class", _V.FAIL),
@@ -65,6 +66,7 @@ TABLE: tuple[Row, ...] = (
         SOP_CLASS_NOT_SUPPORTED, SOP_CLASS_NOT_SUPPORTED, "SOP class not supported", _V.FAIL,
         "the command names another SOP class than its presentation context",
     ),
+    Row(0x0123, 0x0123, "No such action", _V.FAIL),
     Row(0x0124, 0x0124, "Not authorised", _V.ALERT),
     Row(0x0210, 0x0210, "Duplicate invocation", _V.RETRY),
     Row(0x0211, 0x0211, "Unrecognised operation", _V.FAIL),
