@@ -7,6 +7,7 @@ said.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -16,7 +17,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
-from pydicom.sequence import Sequence
+from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
@@ -59,6 +60,7 @@ def derive(
     transfer_syntax: str = codecs.EXPLICIT_VR_LITTLE_ENDIAN,
     stored_bytes: int | None = None,
     source_is_ours: bool = False,
+    unreadable: Sequence[str] = (),
 ) -> Dataset:
     """A new data set, ready to be written in Explicit VR Little Endian, with file meta information of its
     own.
@@ -73,6 +75,8 @@ def derive(
     ds = copy_header(header)
     by = Enlargement((source.rows, source.columns), (values.shape[0], values.shape[1]))
     left_out = _drop_what_no_longer_holds(ds, how.keep_private)
+    if unreadable:
+        left_out.append("unreadable attributes")
     if geometry.scale_spacings(ds, by):
         left_out.append("unusable pixel spacing")
     geometry.scale_shapes(ds, by)
@@ -93,7 +97,7 @@ def derive(
     if ds.SOPClassUID == DX_FOR_PRESENTATION:
         ds.PresentationIntentType = "FOR PRESENTATION"
         if "AcquisitionContextSequence" not in ds:
-            ds.AcquisitionContextSequence = Sequence()
+            ds.AcquisitionContextSequence = Items()
     elif ds.SOPClassUID == SECONDARY_CAPTURE and not ds.get("ConversionType"):
         ds.ConversionType = "WSD"
     put_pixels(ds, values, source)

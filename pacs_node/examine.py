@@ -213,6 +213,9 @@ def _examination(
         image = StoredImage(child.pixels(fmt.rows, fmt.columns, fmt.dtype), fmt, padding)
     elif refusal is None:
         refusal = Refusal(Reason.DECODER_CRASHED, "The decoder ended without an answer.")
+    if refusal is None:
+        refusal = _unnamed(header)
+        image = None if refusal is not None else image
     return Examination(
         header=header,
         facts=facts.header_facts(header),
@@ -254,6 +257,17 @@ def _parse(header: bytes, meta: dict[str, str]) -> Dataset:
         if value:
             setattr(ds.file_meta, keyword, value)
     return ds
+
+
+def _unnamed(header: Dataset) -> Refusal | None:
+    """Why the object cannot be referred to: a derived object names its source, series and study."""
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        uid = facts.text(header, keyword)
+        if not uid:
+            return Refusal(Reason.MISSING_ATTRIBUTE, f"{keyword} is missing.")
+        if len(uid) > 64 or not all(part.isdecimal() for part in uid.split(".")):
+            return Refusal(Reason.MISSING_ATTRIBUTE, f"{keyword} is not a UID.")
+    return None
 
 
 def _crash(status: int) -> Refusal:

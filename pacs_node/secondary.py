@@ -121,6 +121,8 @@ def clean_demographics(said: Mapping[str, Any]) -> dict[str, str]:
             text = text if re.fullmatch(r"([01]\d|2[0-3])([0-5]\d([0-5]\d)?)?", text) else ""
         elif keyword.endswith("UID"):
             text = text if re.fullmatch(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+", text) and len(text) <= limit else ""
+        elif keyword.endswith("Name") and "^" not in text and text.count(",") == 1:
+            text = "^".join(part.strip() for part in text.split(","))  # family, given
         elif keyword in ("PatientSex", "Modality", "BodyPartExamined", "ViewPosition"):
             text = text.upper()
             if keyword == "PatientSex":

@@ -1,0 +1,73 @@
+"""One examined image through one model: stored values in, the derived object and its figures out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pydicom.dataset import Dataset
+
+from enhancer import ModelInfo
+from enhancer.consistency import Consistency, consistency
+from pacs_node import derive, geometry, stored
+from pacs_node.decode import StoredImage
+from pacs_node.examine import Examination
+from pacs_node.provenance import Derivation
+
+Progress = Callable[[float], None]
+
+
+class Enlarger(Protocol):
+    """What `enhancer.load` gives."""
+
+    info: ModelInfo
+
+    def enhance(
+        self, lr: npt.NDArray[np.float32], scale: int, *, progress: Progress | None = None
+    ) -> npt.NDArray[np.float32]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Enhanced:
+    """values: Int[H*s, W*s], stored values in the source's format; consistency in units of the image's own
+    range; seconds spent in the network."""
+
+    values: npt.NDArray[Any]
+    consistency: Consistency
+    seconds: float
+
+
+def enhance_image(
+    header: Dataset, image: StoredImage, model: Enlarger, scale: int, progress: Progress | None = None
+) -> Enhanced:
+    """Enhance the stored values of `image`, whose header says how they are to be seen.
+
+    Raises what the model raises, and whatever `progress` does: that is how it is stopped midway.
+    """
+    shuttered = geometry.shutter_mask(header, image.format.rows, image.format.columns)
+    given = stored.to_network(image, inverted=stored.high_is_dark(header), shuttered=shuttered)
+    began = time.perf_counter()
+    sr = model.enhance(given.lr, scale, progress=progress)
+    seconds = time.perf_counter() - began
+    figures = consistency(sr, given.lr, scale)
+    return Enhanced(stored.from_network(sr, image, given), figures, seconds)
+
+
+def derive_from(examined: Examination, values: npt.NDArray[Any], how: Derivation) -> Dataset:
+    """The derived object of an examined source. Raises ValueError where it has no image."""
+    if examined.image is None:
+        raise ValueError("nothing was decoded")
+    return derive.derive(
+        examined.header,
+        values,
+        examined.image.format,
+        how,
+        transfer_syntax=examined.transfer_syntax,
+        stored_bytes=examined.stored_bytes,
+        source_is_ours=examined.is_picture,
+        unreadable=examined.dropped,
+    )

@@ -1,0 +1,34 @@
+"""The networks a worker holds: loaded once, found by name."""
+
+from __future__ import annotations
+
+import structlog
+
+import enhancer
+from config import Settings
+from enhancer import ModelFileError
+from pacs_node.enhancement import Enlarger
+
+_log = structlog.get_logger(__name__)
+
+
+class Models:
+    """Loads what is configured; nobody can make a worker load anything else."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._device = settings.enhancer.device
+        self._allowed = {settings.enhancer.model, *enhancer.shipped_names()}
+        self._allowed |= {rule.model for rule in settings.rules if rule.model}
+        self._loaded: dict[str, Enlarger] = {}
+
+    def get(self, name: str) -> Enlarger:
+        """The model of that name. Raises ModelFileError or DeviceError of `enhancer`."""
+        if name not in self._loaded:
+            if name not in self._allowed:
+                raise ModelFileError(f"There is no model {name[:64]!r} here.")
+            model = enhancer.load(name, device=self._device)
+            _log.info(
+                "model loaded", model=model.info.name, version=model.info.version, device=model.info.device
+            )
+            self._loaded[name] = model
+        return self._loaded[name]

@@ -1,0 +1,217 @@
+"""What an examination writes into the database: patient, study, series, and what a source is to earlier
+ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from db.models import Job, ModelVersion, Patient, Result, Series, Source, Study
+from db.states import JobState, Relation
+from db.types import utcnow
+from enhancer import ModelInfo
+from pacs_node.examine import Examination
+from pacs_node.facts import HeaderFacts
+
+_Row = TypeVar("_Row")
+_ALIVE = (
+    JobState.QUEUED,
+    JobState.RUNNING,
+    JobState.HELD,
+    JobState.DELIVERING,
+    JobState.DONE,
+    JobState.RETRACTED,
+    JobState.SKIPPED,
+)
+"""States of an earlier job after which a resend asks for nothing new."""
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """What a source is to earlier ones with the same SOP Instance UID, and which of them says so."""
+
+    relation: Relation
+    to: int | None = None
+
+
+def note_examination(session: Session, source: Source, examined: Examination) -> Related:
+    """Fill the source's second block and its patient, study and series; say what it is to earlier sources.
+
+    Locks every source of the same SOP Instance UID: of two that are examined at once, one sees the other.
+    """
+    said = examined.facts
+    source.sop_class_uid = said.sop_class or source.sop_class_uid
+    source.sop_instance_uid = said.sop_instance or source.sop_instance_uid
+    source.transfer_syntax_uid = source.transfer_syntax_uid or examined.transfer_syntax or None
+    source.header_digest = examined.header_digest
+    source.pixel_digest = examined.pixel_digest
+    source.view_position = said.view_position or None
+    if examined.image is not None:
+        fmt = examined.image.format
+        source.rows, source.columns, source.bits_stored = fmt.rows, fmt.columns, fmt.bits_stored
+        source.photometric = fmt.photometric
+    source.series = _series(session, said)
+    session.flush()
+    related = _relate(session, source)
+    source.relation, source.related_source_id = related.relation, related.to
+    source.examined_at = source.examined_at or utcnow()
+    return related
+
+
+def earlier_sources(session: Session, source: Source) -> list[Source]:
+    """Examined sources with the same SOP Instance UID that came before, oldest first; locked."""
+    if not source.sop_instance_uid:
+        return []
+    query = (
+        select(Source)
+        .where(Source.sop_instance_uid == source.sop_instance_uid)
+        .order_by(Source.id)
+        .with_for_update(key_share=True)
+    )
+    return [
+        other
+        for other in session.scalars(query)
+        if other.id != source.id and other.examined_at is not None and other.relation is not None
+        and (source.examined_at is None or other.examined_at <= source.examined_at)
+    ]  # fmt: skip
+
+
+def is_superseded(session: Session, source: Source) -> bool:
+    """Whether an amendment of the same image was examined after `source`: a result of this one would be
+    stale."""
+    if not source.sop_instance_uid or source.examined_at is None:
+        return False
+    query = select(Source.id).where(
+        Source.sop_instance_uid == source.sop_instance_uid,
+        Source.id != source.id,
+        Source.relation == Relation.AMENDMENT,
+        Source.examined_at > source.examined_at,
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
+def already_served(session: Session, source_id: int | None) -> Job | None:
+    """The job of an earlier copy that makes a new one needless: not failed, not cancelled."""
+    if source_id is None:
+        return None
+    query = select(Job).where(Job.source_id == source_id, Job.state.in_(_ALIVE)).order_by(Job.id.desc())
+    return session.scalar(query.limit(1))
+
+
+def jobs_to_retract(session: Session, source: Source) -> list[Job]:
+    """Jobs of earlier sources of the same image whose results an amendment replaces."""
+    ids = [other.id for other in earlier_sources(session, source) if other.relation != Relation.CONFLICT]
+    if not ids:
+        return []
+    query = (
+        select(Job)
+        .where(Job.source_id.in_(ids), Job.result_id.is_not(None), Job.state != JobState.RETRACTED)
+        .order_by(Job.id)
+    )
+    return list(session.scalars(query))
+
+
+def reusable_result(session: Session, source: Source, model_version_id: int, scale: int) -> Result | None:
+    """A stored result on the same pixels by the same model at the same scale, for an amendment to be
+    rebuilt on."""
+    ids = [o.id for o in earlier_sources(session, source) if o.pixel_digest == source.pixel_digest]
+    if not ids or source.pixel_digest is None:
+        return None
+    query = (
+        select(Result)
+        .join(Job, Job.result_id == Result.id)
+        .where(
+            Job.source_id.in_(ids),
+            Job.model_version_id == model_version_id,
+            Job.scale == scale,
+            Result.deleted_at.is_(None),
+        )
+        .order_by(Result.id.desc())
+        .limit(1)
+    )
+    return session.scalar(query)
+
+
+def model_version(session: Session, info: ModelInfo) -> ModelVersion:
+    """The row of a model, made at its first use."""
+    key = {"name": info.name[:128], "version": info.version[:64], "digest": info.digest[:64]}
+    return _get_or_make(
+        session,
+        lambda: session.scalar(select(ModelVersion).filter_by(**key)),
+        lambda: ModelVersion(**key),
+    )
+
+
+def _relate(session: Session, source: Source) -> Related:
+    """Against the newest earlier source that is no conflict: what is current for that SOP Instance UID."""
+    earlier = [o for o in earlier_sources(session, source) if o.series is not None]
+    if not earlier or source.pixel_digest is None:
+        return Related(Relation.ORIGINAL)
+    for other in reversed(earlier):
+        if (other.pixel_digest, other.header_digest) == (source.pixel_digest, source.header_digest):
+            return Related(Relation.RESEND, other.id)
+    same_pixels = [o for o in earlier if o.pixel_digest == source.pixel_digest]
+    if same_pixels:
+        return Related(Relation.AMENDMENT, same_pixels[-1].id)
+    with_pixels = [o for o in earlier if o.pixel_digest is not None]
+    return Related(Relation.CONFLICT, with_pixels[0].id) if with_pixels else Related(Relation.ORIGINAL)
+
+
+def _series(session: Session, said: HeaderFacts) -> Series:
+    who, what, where = said.patient, said.study, said.series
+    identity = {
+        "patient_id": who.patient_id, "issuer": who.issuer, "name": who.name, "birth_date": who.birth_date,
+    }  # fmt: skip
+    patient = _get_or_make(
+        session,
+        lambda: session.scalar(select(Patient).filter_by(**identity)),
+        lambda: Patient(**identity, sex=who.sex),
+    )
+    study = _get_or_make(
+        session,
+        lambda: session.scalar(select(Study).filter_by(patient_fk=patient.id, study_instance_uid=what.uid)),
+        lambda: Study(
+            patient_fk=patient.id,
+            study_instance_uid=what.uid,
+            accession_number=what.accession_number,
+            study_id=what.study_id,
+            study_date=what.date,
+            study_time=what.time,
+            description=what.description,
+        ),
+    )
+    return _get_or_make(
+        session,
+        lambda: session.scalar(select(Series).filter_by(study_fk=study.id, series_instance_uid=where.uid)),
+        lambda: Series(
+            study_fk=study.id,
+            series_instance_uid=where.uid,
+            modality=where.modality,
+            series_number=where.number,
+            body_part=where.body_part,
+            description=where.description,
+        ),
+    )
+
+
+def _get_or_make(session: Session, find: Callable[[], _Row | None], make: Callable[[], _Row]) -> _Row:
+    """The row, also when another worker makes it at the same moment."""
+    known = find()
+    if known is not None:
+        return known
+    try:
+        with session.begin_nested():
+            row = make()
+            session.add(row)
+            session.flush()
+        return row
+    except IntegrityError:
+        known = find()
+        if known is None:
+            raise
+        return known
