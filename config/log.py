@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 import traceback
 import warnings
 from collections.abc import MutableMapping
@@ -67,6 +68,7 @@ def configure(settings: LogChoice, role: str) -> None:
         else structlog.processors.JSONRenderer(default=str)
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_matters)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[_libraries_without_their_data, *shared],
@@ -83,8 +85,8 @@ def configure(settings: LogChoice, role: str) -> None:
         library.handlers.clear()
         library.propagate = True
         library.setLevel(max(least, level))
-    logging.captureWarnings(True)
-    warnings.simplefilter("default")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # their texts quote values, and without the text they say nothing
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -96,6 +98,17 @@ def configure(settings: LogChoice, role: str) -> None:
         cache_logger_on_first_use=False,
     )
     sys.excepthook = _log_uncaught
+    threading.excepthook = _log_uncaught_in_thread
+    logging.raiseExceptions = False  # a broken log call would print its arguments
+
+
+def _matters(record: logging.LogRecord) -> bool:
+    """What we say ourselves, and warnings of others."""
+    return record.levelno >= logging.WARNING or _speaks_plainly(record.name)
+
+
+def _speaks_plainly(logger: str) -> bool:
+    return logger.partition(".")[0] in (*ROOMS, *_SAYS_NO_DATA)
 
 
 class _Role:
@@ -114,7 +127,7 @@ def _libraries_without_their_data(
 ) -> MutableMapping[str, Any]:
     """Replace what a library said by where it said it."""
     record: logging.LogRecord = event["_record"]
-    if record.name.partition(".")[0] not in (*ROOMS, *_SAYS_NO_DATA):
+    if not _speaks_plainly(record.name):
         event["event"] = "a library's message, its text left out"
         event["at"] = f"{record.module}:{record.lineno}"
     return event
@@ -162,3 +175,10 @@ def _log_uncaught(kind: type[BaseException], error: BaseException, trace: Traceb
         sys.__excepthook__(kind, error, trace)
         return
     structlog.get_logger("cxr_sr").critical("uncaught", exc_info=(kind, error, trace))
+
+
+def _log_uncaught_in_thread(given: threading.ExceptHookArgs) -> None:
+    if given.exc_type is SystemExit or given.exc_value is None:
+        return
+    thread = given.thread.name if given.thread is not None else None
+    structlog.get_logger("cxr_sr").critical("uncaught in a thread", thread=thread, exc_info=given.exc_value)

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlalchemy import Connection, func, insert, inspect, make_url, select, text
 
 from db.engine import Database
+from db.files import private_folder, sync_folder
 from db.models import Base
 from db.revisions import SchemaError, check, upgrade
 
@@ -31,7 +32,7 @@ def backup(database: Database, target: Path) -> None:
 
     A file that stands at `target` is replaced only by a whole copy. Raises :class:`BackupError`, OSError.
     """
-    target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(target.parent)
     with _draft(target) as draft:
         if database.sqlite:
             _copy_sqlite(_file_of(database), draft)
@@ -79,7 +80,7 @@ def _restore_from(staged: Database, copy: Path, url: str) -> None:
             raise BackupError(
                 f"{target} exists; stop the node and move it (with its -wal and -shm) away first"
             )
-        target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(target.parent)
         with _draft(target) as draft:
             _copy_sqlite(copy, draft)
             _sound(draft)
@@ -105,11 +106,7 @@ def _draft(target: Path) -> Iterator[Path]:
         with draft.open("rb") as stream:
             os.fsync(stream.fileno())
         draft.replace(target)
-        folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        sync_folder(target.parent)
     finally:
         for leftover in (draft, Path(f"{name}-wal"), Path(f"{name}-shm"), Path(f"{name}.upgrade-lock")):
             leftover.unlink(missing_ok=True)

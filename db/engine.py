@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
+from db.files import private_folder
+
 _WRITE = "cxr_sr_write"
 _POSTGRES_READ = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
 
@@ -68,7 +70,7 @@ def sqlite_private_file(_dialect: object, _record: object, arguments: list[Any],
         return
     path = Path(arguments[0])
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        private_folder(path.parent)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
 
 

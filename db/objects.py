@@ -5,6 +5,7 @@ Rows hold keys, never paths; a key never contains bytes that a peer chose.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -18,7 +19,9 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
-_KEY = re.compile(r"^[a-z]+/[0-9a-f]{2}/[0-9a-f]{32}(\.[a-z0-9]{1,8})?$")
+from db.files import private_folder, sync_folder
+
+_KEY = re.compile(r"[a-z]+/[0-9a-f]{2}/[0-9a-f]{32}(\.[a-z0-9]{1,8})?")
 
 
 class StoreError(Exception):
@@ -82,9 +85,12 @@ class ObjectStore(Protocol):
 
 
 def new_key(kind: str, suffix: str = "") -> str:
-    """A fresh key: kind, two digits to spread folders, 32 random hex digits, suffix."""
+    """A fresh key: kind, two digits to spread folders, 32 random hex digits, suffix. Raises ValueError."""
     name = uuid.uuid4().hex
-    return f"{kind}/{name[:2]}/{name}{suffix}"
+    key = f"{kind}/{name[:2]}/{name}{suffix}"
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"expected a kind of letters and a suffix such as .dcm, got {kind!r} and {suffix!r}")
+    return key
 
 
 def file_digest(stream: BinaryIO) -> str:
@@ -96,11 +102,11 @@ def file_digest(stream: BinaryIO) -> str:
 
 
 def open_store(url: str, *, reserve_bytes: int = 0) -> ObjectStore:
-    """The store that a `storage.url` names. Raises ValueError for a scheme we do not know."""
+    """The store that a `storage.url` names. Raises :class:`StoreError` when there is none of that kind."""
     parts = urlsplit(url)
     if parts.scheme == "file":
         return LocalStore(Path(unquote(parts.path)), reserve_bytes=reserve_bytes)
-    raise ValueError(f"storage.url: {parts.scheme or 'no'} scheme; expected file://")
+    raise StoreError(f"storage.url: expected file:///FOLDER, this version has no store for {parts.scheme!r}")
 
 
 class LocalStore:
@@ -110,7 +116,12 @@ class LocalStore:
         self.root = root
         self.reserve_bytes = reserve_bytes
         self._spool = root / "spool"
-        self._spool.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._durable: set[Path] = set()
+        """Folders whose names this process has seen synced; another may have made one and not got so far."""
+        try:
+            private_folder(self._spool)
+        except OSError as error:
+            raise StoreError(f"the folder of the store cannot be made: {error.strerror}") from error
 
     @property
     def spool(self) -> Path:
@@ -118,21 +129,51 @@ class LocalStore:
 
     def put(self, file: Path, kind: str, suffix: str = "") -> Stored:
         key = new_key(kind, suffix)
-        target = self._path(key)
+        target = self.root / key
         try:
-            if (room := self.room()).free_bytes is not None and room.free_bytes < self.reserve_bytes:
-                raise StoreFull(f"{room.free_bytes} bytes are free, {self.reserve_bytes} are kept in reserve")
-            with file.open("rb") as stream:
-                digest = file_digest(stream)
-                size = stream.tell()
-                os.fsync(stream.fileno())
-            self._make_folder(target.parent)
-            file.replace(target)
-            _sync_folder(target.parent)
+            self._keep_reserve()
+            try:
+                return self._move(file, target, key)
+            except OSError as error:
+                if error.errno != errno.EXDEV:
+                    raise
+            return self._copy(file, target, key)
         except OSError as error:
-            kind_of = StoreFull if error.errno in _FULL else StoreError
-            raise kind_of(f"the object could not be stored: {error.strerror}") from error
+            problem = StoreFull if error.errno in _FULL else StoreError
+            raise problem(f"the object could not be stored: {error.strerror}") from error
+
+    def _keep_reserve(self) -> None:
+        free = self.room().free_bytes
+        if free is not None and free < self.reserve_bytes:
+            raise StoreFull(f"{free} bytes are free, {self.reserve_bytes} are kept in reserve")
+
+    def _move(self, file: Path, target: Path, key: str) -> Stored:
+        """First the bytes are synced, then the name appears, then the name is synced."""
+        with file.open("rb") as stream:
+            digest = file_digest(stream)
+            size = stream.tell()
+            os.fchmod(stream.fileno(), 0o400)
+            os.utime(stream.fileno())  # its age counts from now: the sweep of orphans looks at it
+            os.fsync(stream.fileno())
+        self._make_folder(target.parent)
+        file.replace(target)
+        try:
+            sync_folder(target.parent)
+        except OSError:
+            target.replace(file)
+            raise
         return Stored(key, digest, size)
+
+    def _copy(self, file: Path, target: Path, key: str) -> Stored:
+        """A file of another file system: nothing can be renamed across."""
+        draft = self._spool / f"copy-{uuid.uuid4().hex}"
+        try:
+            shutil.copyfile(file, draft)
+            stored = self._move(draft, target, key)
+        finally:
+            draft.unlink(missing_ok=True)
+        file.unlink(missing_ok=True)
+        return stored
 
     @contextmanager
     def open(self, key: str) -> Iterator[BinaryIO]:
@@ -154,34 +195,29 @@ class LocalStore:
         limit = older_than.timestamp()
         for path in self.root.glob("*/??/*"):
             key = path.relative_to(self.root).as_posix()
-            if _KEY.match(key) and path.stat().st_mtime < limit:
-                yield key
+            try:
+                if _KEY.fullmatch(key) and path.stat().st_mtime < limit:
+                    yield key
+            except FileNotFoundError:  # deleted meanwhile
+                continue
 
     def room(self) -> Room:
         usage = shutil.disk_usage(self.root)
         return Room(usage.free, usage.total)
 
     def _path(self, key: str) -> Path:
-        if not _KEY.match(key):
+        if not _KEY.fullmatch(key):
             raise ObjectMissing("not a key of this store")
         return self.root / key
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder durably: each new one is synced into its parent."""
-        if folder.is_dir():
+        """Make a folder durably: each is synced into its parent once in the life of this process."""
+        if folder in self._durable or folder == self.root:
             return
         self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync_folder(folder.parent)
+        sync_folder(folder.parent)
+        self._durable.add(folder)
 
 
-_FULL = {28, 122, 27}
-"""ENOSPC, EDQUOT, EFBIG."""
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

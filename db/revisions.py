@@ -16,6 +16,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, NullPool, create_engine, event, insert, inspect, make_url, select, text
 
 from db.engine import Database, sqlite_private_file
+from db.files import private_folder
 from db.models import Installation
 
 _LOCK = 0x637872_7372
@@ -134,7 +135,7 @@ def _file_lock(path: str | None) -> Iterator[None]:
         yield
         return
     lock = Path(path + ".upgrade-lock")
-    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(lock.parent)
     descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
