@@ -11,6 +11,8 @@ import torch
 import enhancer
 from enhancer import modelfile
 from enhancer.device import cpu_has_bfloat16, place
+from enhancer.networks.generator import enlarge
+from enhancer.normalise import affine_of
 from enhancer.resample import enlarged
 
 
@@ -199,3 +201,17 @@ def test_half_precision_is_chosen_only_where_the_processor_has_it(tmp_path):
     assert not cpu_has_bfloat16(cpuinfo)
     assert not cpu_has_bfloat16(tmp_path / "missing")
     assert place("cpu", "float32").dtype == torch.float32
+
+
+def test_in_float32_the_shipped_model_agrees_with_float64_to_half_a_step_of_sixteen_bits(radiograph):
+    image = radiograph[10:34, 30:54]
+    generator = modelfile.read_model(modelfile.locate("srresnet")).generator.double()
+    affine = affine_of(image)
+    exact = torch.from_numpy(image).double()[None, None]
+    halo = generator.halo
+    padded = np.pad(image.astype(np.float64), halo, mode="reflect")
+    with torch.inference_mode():
+        residual = generator(torch.from_numpy((padded - affine.offset) / affine.gain)[None, None], 4)
+        expected = enlarge(exact, 4) + residual[..., 4 * halo : -4 * halo, 4 * halo : -4 * halo] * affine.gain
+    found = enhancer.load("srresnet", "cpu", precision="float32").enhance(image, 4)
+    assert np.abs(found - expected[0, 0].numpy()).max() < 0.5 / 65535
