@@ -18,6 +18,7 @@ from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
 from pacs_node import codecs
+from pacs_node.codestream import stream_header
 from pacs_node.errors import Reason, Refused
 
 MAX_PIXELS = 64_000_000
@@ -170,7 +171,7 @@ def _native(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[A
 
 
 def _compressed(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
-    _check_stream(ds, codec)
+    _check_stream(ds, codec, fmt)
     failure: Exception | None = None
     for name in codec.installed:
         try:
@@ -182,17 +183,13 @@ def _compressed(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArr
             continue
         if container.shape == (fmt.rows, fmt.columns):
             return container
-        failure = ValueError("matrix")
-        raise Refused(
-            Reason.BROKEN_STREAM,
-            f"The code stream holds {' x '.join(map(str, container.shape[::-1]))} samples where the header"
-            f" promises {fmt.columns} x {fmt.rows}.",
-        )
     raise Refused(Reason.BROKEN_STREAM, f"The {codec.name} code stream could not be decoded.") from failure
 
 
-def _check_stream(ds: Dataset, codec: codecs.Codec) -> None:
-    """Refuse an empty or cut code stream: decoders of lossy JPEG fill what is missing with grey, silently."""
+def _check_stream(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> None:
+    """Refuse an empty, cut or other code stream than the header promises.
+
+    Decoders of lossy JPEG fill what is missing with grey, silently."""
     stream = _stream(ds)
     if not stream:
         raise Refused(Reason.NO_PIXELS, "The object holds no pixels.")
@@ -201,6 +198,20 @@ def _check_stream(ds: Dataset, codec: codecs.Codec) -> None:
     # The end marker cannot occur within coded data; some encoders pad after it with more than one zero.
     if b"\xff\xd9" not in stream[-256:]:
         raise Refused(Reason.TRUNCATED, f"The {codec.name} code stream ends early.")
+    found = stream_header(stream)
+    if found is None:
+        raise Refused(Reason.BROKEN_STREAM, f"The {codec.name} code stream has no readable header.")
+    if (found.rows, found.columns, found.components) != (fmt.rows, fmt.columns, 1):
+        raise Refused(
+            Reason.BROKEN_STREAM,
+            f"The code stream holds {found.columns} x {found.rows} pixels of {found.components} components"
+            f" where the header promises {fmt.columns} x {fmt.rows} of one.",
+        )
+    if found.precision > fmt.bits_allocated:
+        raise Refused(
+            Reason.BROKEN_STREAM,
+            f"The code stream has {found.precision} bits, more than the header promises.",
+        )
 
 
 def _stream(ds: Dataset) -> bytes:

@@ -85,6 +85,7 @@ def secondary_capture(
     ds.SecondaryCaptureDeviceManufacturerModelName = identity.PRODUCT
     ds.SecondaryCaptureDeviceSoftwareVersions = identity.software_version()[:64]
     ds.ReferringPhysicianName = said.get("ReferringPhysicianName", "")
+    ds.BodyPartExamined = "CHEST"  # an uploaded picture is one on the word of whoever uploads it
     for keyword in ("StudyDescription", "SeriesDescription", "BodyPartExamined", "ViewPosition"):
         if keyword in said:
             setattr(ds, keyword, said[keyword])
