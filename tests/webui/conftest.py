@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from werkzeug.test import TestResponse
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import TestResponse, encode_multipart
 
 from config import Settings
 from config.settings import Destination, QueueSettings, StorageSettings, WebSettings
@@ -105,8 +106,9 @@ class Person:
 
     def upload(self, *files: tuple[str, bytes], **fields: Any) -> TestResponse:
         data: dict[str, Any] = dict(fields)
-        data["file"] = [(io.BytesIO(content), name) for name, content in files]
-        return self.post("/api/v1/jobs", data=data, content_type="multipart/form-data")
+        data["file"] = [FileStorage(io.BytesIO(content), name) for name, content in files]
+        boundary, body = encode_multipart(data)
+        return self.post("/api/v1/jobs", data=body, content_type=f"multipart/form-data; boundary={boundary}")
 
 
 @pytest.fixture
