@@ -143,6 +143,7 @@ class Courier:
             comment = None if code == statuses.SUCCESS else text
             self._settle(parcel, lambda s: deliveries.stored(s, lease, code, comment, actor=self.owner))
         elif row.verdict is statuses.Verdict.RETRY:
+            self.peer_failed = True  # it has no room now: the next object would be told the same
             self._later(parcel, text, code)
         else:
             self._fail(parcel, text, code)

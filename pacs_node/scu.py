@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -67,6 +68,7 @@ def association(
     ae.implementation_class_uid = identity.IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = identity.IMPLEMENTATION_VERSION_NAME
     where = f"{destination.host}:{destination.port}"
+    opened = threading.Event()
     try:
         assoc = ae.associate(
             destination.host,
@@ -74,12 +76,12 @@ def association(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=dicom.max_pdu,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [dicom.network_timeout])],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [dicom.network_timeout, opened])],
         )
     except OSError as error:
         raise PeerError(f"{where}: {error.strerror or 'the name cannot be resolved'}") from error
     if not assoc.is_established:
-        failure = _why_not(assoc, where)
+        failure = _why_not(assoc, where, opened.is_set())
         hang_up(assoc)
         raise failure
     try:
@@ -149,8 +151,9 @@ def store(
     return Stored(int(rsp.Status), _comment(rsp))
 
 
-def _prepare(event: evt.Event, network_timeout: float) -> None:
+def _prepare(event: evt.Event, network_timeout: float, opened: threading.Event) -> None:
     """Give the connection a timeout: a peer that stops reading or writing halfway must not hold a thread."""
+    opened.set()
     wrapper = event.assoc.dul.socket
     if wrapper is not None and wrapper.socket is not None:
         wrapper.socket.settimeout(network_timeout)
@@ -210,12 +213,12 @@ def _comment(rsp: Any) -> str | None:
     return comment or None
 
 
-def _why_not(assoc: Association, where: str) -> PeerError:
+def _why_not(assoc: Association, where: str, opened: bool) -> PeerError:
     answer = assoc.acceptor.primitive
     if assoc.is_rejected and answer is not None:
         return PeerError(f"{where} rejected the association: {answer.reason_str}")
     if assoc.rejected_contexts and not assoc.accepted_contexts:
         return NotAccepted(f"{where} accepts none of the presentation contexts proposed")
-    if answer is None and not getattr(assoc.dul.socket, "_is_connected", False):
+    if not opened:
         return PeerError(f"{where} cannot be reached")
     return PeerError(f"{where} did not answer the association request")

@@ -112,10 +112,8 @@ def make_object(
     ds.PixelData = pixels[: size * size * 2]
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = UID(syntax)
-    ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = (
-        sop_class,
-        ds.SOPInstanceUID,
-    )
+    ds.file_meta.MediaStorageSOPClassUID = UID(sop_class)
+    ds.file_meta.MediaStorageSOPInstanceUID = UID(ds.SOPInstanceUID)
     return ds
 
 
@@ -135,7 +133,7 @@ def associated(
     calling: str = "MODALITY",
     called: str = "CXR_SR",
 ) -> Iterator[Association]:
-    """An association from a modality; `contexts` are (SOP class, transfer syntax) in the order of their ids."""
+    """A modality's association; `contexts` are (SOP class, transfer syntax) in the order of their ids."""
     ae = ClosingAE(ae_title=calling)
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 15
     proposed = [build_context(sop_class, syntax) for sop_class, syntax in contexts or [(CR, EXPLICIT)]]
