@@ -13,7 +13,7 @@ from pydicom.multival import MultiValue
 
 from pacs_node import stored
 
-LONG_SIDE = 1024
+LONG_SIDE = 2048
 
 
 def preview_png(
