@@ -63,10 +63,13 @@ def _figures(job: Job) -> list[tuple[str, str]]:
         return []
     measured: Mapping[str, Any] = job.result.figures
     rows = [("Result", f"{job.result.columns} × {job.result.rows}"), ("Scale", f"×{job.scale}")]
-    for key, title in (("seconds", "Processing"), ("enhance_seconds", "Network")):
-        if isinstance(measured.get(key), int | float):
-            rows.append((title, words.seconds(measured[key])))
+    if isinstance(measured.get("seconds"), int | float):
+        rows.append(("Processing", words.seconds(measured["seconds"])))
     rows.append(("File", words.size(job.result.size_bytes)))
+    consistency = measured.get("consistency") or {}
+    for key, title in (("rms", "Consistency, mean"), ("p999", "99.9 % of places"), ("maximum", "Worst place")):
+        if isinstance(consistency.get(key), int | float):
+            rows.append((title, words.share(consistency[key])))
     return rows
 
 
@@ -78,6 +81,9 @@ def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
     if job.model_version:
         rows.append(("Model", f"{job.model_version.name} {job.model_version.version}"))
         rows.append(("Weights", f"sha256 {job.model_version.digest[:12]}"))
+    measured = job.result.figures if job.result else {}
+    if isinstance(measured.get("enhance_seconds"), int | float):
+        rows.append(("Network", f"{words.seconds(measured['enhance_seconds'])} on {measured.get('device', '?')}"))
     if job.rule:
         rows.append(("Rule", job.rule))
     came = _ORIGINS.get(source.origin_kind, source.origin_kind)

@@ -94,6 +94,11 @@ def seconds(value: float) -> str:
     return f"{value / 60:.0f} min"
 
 
+def share(value: float) -> str:
+    """A part of the grey range in per cent, with two figures that count."""
+    return f"{100 * value:.2g} %"
+
+
 def status(code: int) -> str:
     """The status of an answer: DIMSE in hexadecimal, HTTP as it is."""
     return str(code) if 100 <= code < 600 and code not in _DIMSE_BELOW_600 else f"0x{code:04X}"
@@ -133,7 +138,7 @@ def timeline(events: Iterable[JobEvent]) -> list[Line]:
 
 
 def _line(event: JobEvent) -> Line:
-    message = [part for part in (event.message,) if part]
+    message = [event.message] if event.message else []
     if event.kind == "state" and event.after:
         words, colour, end = event.after, event.after, JobState(event.after) in JOB_FINISHED
         if event.before and event.after == JobState.QUEUED:
@@ -144,7 +149,7 @@ def _line(event: JobEvent) -> Line:
         words, colour, end = _HAPPENED.get(event.kind, event.kind.replace("-", " ")), "queued", False
     if event.actor:
         message.append(f"by {event.actor}")
-    return Line(event.at, words, colour, ", ".join(message), end)
+    return Line(event.at, words, colour, " · ".join(message), end)
 
 
 def age(value: datetime) -> float:

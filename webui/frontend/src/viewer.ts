@@ -15,7 +15,7 @@ export function wireViewer(viewer: HTMLElement): void {
   const shown = viewer.querySelector<HTMLOutputElement>("[data-zoom]");
   if (!panes || viewer.dataset["wired"]) return;
   viewer.dataset["wired"] = "1";
-  const each = [...panes.querySelectorAll<HTMLElement>(".pane")];
+  const each = [...panes.querySelectorAll<HTMLElement>(".frame")];
   const pictures = each.flatMap((pane) => [...pane.querySelectorAll<HTMLImageElement>("img")]);
   const view: View = { zoom: 1, x: 0, y: 0 };
 
