@@ -130,7 +130,7 @@ def _job_that_serves(session: Session, source: Source, arrival: Arrival) -> Job 
     """The job that an object which is here already needs no second one beside.
 
     A modality's resend is served by its clinical job, whatever became of it; an upload by one that asked for
-    the same and was not given up. An upload never stands in for what a modality sends, as its result goes nowhere.
+    the same and was not given up. An upload never stands in for what a modality sends: its result stays here.
     """
     query = (
         select(Job).where(Job.source_id == source.id, Job.purpose == arrival.purpose).order_by(Job.id.desc())
