@@ -86,6 +86,7 @@ test: install
 
 lint: $(PROJECT)
 	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 	$(PY) tools/licences.py
