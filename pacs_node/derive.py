@@ -90,7 +90,7 @@ def derive(
     provenance.tell_derivation(ds, how, left_out)
     provenance.warn_reader(ds, how)
 
-    ds.ImageType = ["DERIVED", "SECONDARY", "", "AI_SR"]
+    ds.ImageType = ["DERIVED", "SECONDARY", "", provenance.OWN_IMAGE_TYPE]
     ds.SOPInstanceUID = how.uids.instance
     ds.SeriesInstanceUID = how.uids.series
     ds.SeriesNumber = provenance.series_number(ds.get("SeriesNumber"), how.scale)

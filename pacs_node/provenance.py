@@ -26,6 +26,8 @@ SPATIAL_RESAMPLING = ("113085", "Spatial resampling")
 AI_SUPER_RESOLUTION = ("AISR", "AI super-resolution")
 """Our private code (designator 99CXRSR): no standard code for it exists."""
 
+OWN_IMAGE_TYPE = "AI_SR"
+"""Value 4 of ImageType in everything that we derive."""
 RESEARCH_WARNING = "RESEARCH USE ONLY, not for diagnosis"
 _EQUIPMENT = (
     "Manufacturer", "StationName", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions",
@@ -242,21 +244,17 @@ def series_number(source: object, scale: int) -> int:
 
 
 def is_own_result(ds: Dataset) -> bool:
-    """Whether this software made `ds`, on whatever machine: by our UIDs, not by the word DERIVED, which
-    most real CR images carry."""
-    meta = getattr(ds, "file_meta", None)
-    if identity.is_ours(ds.get("InstanceCreatorUID")):
-        return True
-    if meta is not None and identity.is_ours(meta.get("ImplementationClassUID")) and _derived(ds):
-        return True
-    return any(
-        identity.is_ours(item.get("DeviceUID")) for item in ds.get("ContributingEquipmentSequence") or []
-    )
+    """Whether this software derived `ds`, on whatever machine.
 
-
-def _derived(ds: Dataset) -> bool:
-    """Our name in the file meta information alone may mean that we merely sent the object on."""
-    return "AI_SR" in [str(v) for v in _values(ds, "ImageType")]
+    By our UIDs, not by the word DERIVED, which most real CR images carry. Our name as creator or in the
+    file meta information counts only beside our ImageType: an upload that we wrapped, or an object that we
+    sent on, has it too.
+    """
+    if any(identity.is_ours(item.get("DeviceUID")) for item in ds.get("ContributingEquipmentSequence") or []):
+        return True
+    meta = getattr(ds, "file_meta", Dataset())
+    named = (ds.get("InstanceCreatorUID"), meta.get("ImplementationClassUID"))
+    return OWN_IMAGE_TYPE in map(str, _values(ds, "ImageType")) and any(map(identity.is_ours, named))
 
 
 def _equipment_item(ds: Dataset) -> Dataset | None:

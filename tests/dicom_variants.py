@@ -1,8 +1,8 @@
 """Data sets that real devices could have sent, made from our own sample radiographs or from numbers.
 
-Each function returns a new data set with pixels in Explicit VR Little Endian; :func:`encoded` gives it another
-transfer syntax, :func:`written` writes it to a file. The objects pass `dciodvfy` without an error, so that an error
-in something derived from them is ours.
+Each function returns a new data set with pixels in Explicit VR Little Endian; :func:`encoded` gives it
+another transfer syntax, :func:`written` writes it to a file. The objects pass `dciodvfy` without an error,
+so that an error in something derived from them is ours.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SC = "1.2.840.10008.5.1.4.1.1.7"
 def chest_values(
     bits: int = 12, rows: int = 96, columns: int = 80, *, signed: bool = False
 ) -> npt.NDArray[Any]:
-    """Stored values with the structure of a chest radiograph, using the whole range of `bits`: Int[rows, columns]."""
+    """Stored values with the structure of a chest radiograph, using the whole range of `bits`: Int[rows,
+    columns]."""
     source = dcmread(SAMPLES / "chest_pa_fuji_440.dcm").pixel_array.astype(np.float64)
     step_rows, step_columns = source.shape[0] // rows, source.shape[1] // columns
     picked = source[:: max(1, step_rows), :: max(1, step_columns)][:rows, :columns]

@@ -1,4 +1,5 @@
-"""Decoding gives the stored values of every transfer syntax exactly, and a typed reason for what is not ours."""
+"""Decoding gives the stored values of every transfer syntax exactly, and a typed reason for what is not
+ours."""
 
 from __future__ import annotations
 
