@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import structlog
 
 import enhancer
@@ -10,6 +12,12 @@ from enhancer import ModelFileError
 from pacs_node.enhancement import Enlarger
 
 _log = structlog.get_logger(__name__)
+
+
+class ModelSource(Protocol):
+    """Where a worker finds its networks."""
+
+    def get(self, name: str) -> Enlarger: ...
 
 
 class Models:

@@ -44,7 +44,7 @@ from pacs_node.enhancement import Enlarger, derive_from, enhance_image
 from pacs_node.errors import Outcome, Refusal, Refused
 from pacs_node.examine import Examination, Examiner, Limits
 from pacs_node.leasekeeper import LeaseKeeper, Stopping
-from pacs_node.models import Models
+from pacs_node.models import Models, ModelSource
 from pacs_node.provenance import Derivation
 from pacs_node.rules import Asked, Decision
 from pacs_node.secondary import PictureContext
@@ -120,7 +120,7 @@ class Worker:
         database: Database,
         store: ObjectStore,
         examiner: Examiner,
-        models: Models,
+        models: ModelSource,
         installation: uuid.UUID,
         stop: threading.Event,
     ) -> None:

@@ -231,14 +231,14 @@ def test_a_worker_told_to_stop_gives_its_job_back_at_no_cost(tmp_path):
 
     class Slow(IdentityModel):
         def _enhance(self, lr, scale, progress):
-            clinic.stop.set()
+            node.stop.set()
             stopped.set()
             return super()._enhance(lr, scale, progress)
 
-    with open_clinic(tmp_path, models=OneModel(Slow())) as clinic:
-        accepted = clinic.receive(variants.cr())
-        clinic.worker.work_once()
-        job = clinic.job(accepted.job_id)
+    with open_clinic(tmp_path, models=OneModel(Slow())) as node:
+        accepted = node.receive(variants.cr())
+        node.worker.work_once()
+        job = node.job(accepted.job_id)
 
     assert stopped.is_set()
     assert (job.state, job.attempts) == (JobState.QUEUED, 0)
