@@ -24,7 +24,9 @@ _ORIGINS = {"dimse": "C-STORE", "upload": "upload", "stow": "STOW-RS", "fetch": 
 
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/jobs/<int:job_id>", view_func=job)
-    blueprint.add_url_rule("/jobs/<int:job_id>/<any(retry, cancel, release):action>", view_func=act, methods=["POST"])
+    blueprint.add_url_rule(
+        "/jobs/<int:job_id>/<any(retry, cancel, release):action>", view_func=act, methods=["POST"]
+    )
 
 
 @auth.role("radiologist")
@@ -67,7 +69,11 @@ def _figures(job: Job) -> list[tuple[str, str]]:
         rows.append(("Processing", words.seconds(measured["seconds"])))
     rows.append(("File", words.size(job.result.size_bytes)))
     consistency = measured.get("consistency") or {}
-    for key, title in (("rms", "Consistency, mean"), ("p999", "99.9 % of places"), ("maximum", "Worst place")):
+    for key, title in (
+        ("rms", "Consistency, mean"),
+        ("p999", "99.9 % of places"),
+        ("maximum", "Worst place"),
+    ):
         if isinstance(consistency.get(key), int | float):
             rows.append((title, words.share(consistency[key])))
     return rows
@@ -83,7 +89,9 @@ def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
         rows.append(("Weights", f"sha256 {job.model_version.digest[:12]}"))
     measured = job.result.figures if job.result else {}
     if isinstance(measured.get("enhance_seconds"), int | float):
-        rows.append(("Network", f"{words.seconds(measured['enhance_seconds'])} on {measured.get('device', '?')}"))
+        rows.append(
+            ("Network", f"{words.seconds(measured['enhance_seconds'])} on {measured.get('device', '?')}")
+        )
     if job.rule:
         rows.append(("Rule", job.rule))
     came = _ORIGINS.get(source.origin_kind, source.origin_kind)

@@ -1,4 +1,4 @@
-"""Upload as a page and as a plain form post; with JavaScript each file goes to the REST interface by itself."""
+"""Upload as a page and as a plain form post; with JavaScript each file goes to the REST interface alone."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -76,12 +76,11 @@ def moment(value: datetime, form: str = "stamp") -> Markup:
 
 def size(value: float) -> str:
     """Bytes in the unit that leaves one to three digits before the point."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            break
+    units = ["B", "kB", "MB", "GB", "TB"]
+    while value >= 1000 and len(units) > 1:
         value /= 1000
-    else:
-        unit = "TB"
+        units.pop(0)
+    unit = units[0]
     return f"{value:.1f} {unit}" if value < 10 and unit != "B" else f"{value:.0f} {unit}"
 
 
@@ -157,7 +156,7 @@ def age(value: datetime) -> float:
     return (utcnow() - value).total_seconds()
 
 
-_FILTERS = {
+_FILTERS: dict[str, Callable[..., Any]] = {
     "person": person,
     "identity": identity,
     "dicom_date": dicom_date,
