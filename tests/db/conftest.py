@@ -1,4 +1,4 @@
-"""The state on both engines: a file of SQLite, and a real PostgreSQL server that lives as long as the session."""
+"""The state on both engines: a file of SQLite, and a real PostgreSQL server for the session."""
 
 from __future__ import annotations
 

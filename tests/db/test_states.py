@@ -27,7 +27,7 @@ def test_every_state_has_its_row_in_the_tables():
 
 def test_job_states_are_those_that_the_outside_relies_on_in_their_order():
     assert [state.value for state in JobState] == (
-        "queued running held delivering done failed skipped cancelled retracted".split()
+        ["queued", "running", "held", "delivering", "done", "failed", "skipped", "cancelled", "retracted"]
     )
 
 
