@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from pacs_node import archive, header
-from tests.pacs_node.nodes import CR, EXPLICIT, associated, encoded, make_object, store_object
+from tests.pacs_node.nodes import CR, EXPLICIT, associated, encoded, make_object, raw_store, store_object
 
 
 def test_what_was_sent_can_be_listed_and_found(tmp_path):
@@ -38,9 +38,7 @@ def test_an_archive_that_is_opened_again_still_has_its_objects(tmp_path):
 
 def test_nothing_of_an_archive_s_paths_comes_from_a_peer(tmp_path):
     with archive.serve(tmp_path / "archive") as pacs, associated(pacs.port, called=pacs.ae_title) as assoc:
-        ds = make_object()
-        ds.SOPInstanceUID = "../../etc/passwd"
-        assert store_object(assoc, ds)[0] == 0xC000
+        assert raw_store(assoc, encoded(make_object()), sop_instance=b"../../etc/passwd")[0] == 0xC000
         assert pacs.find("../../etc/passwd") is None
         assert pacs.objects() == []
 
