@@ -68,3 +68,15 @@ class Refused(Exception):
     def __init__(self, reason: Reason, sentence: str) -> None:
         super().__init__(sentence)
         self.refusal = Refusal(reason, sentence)
+
+
+class GiveUp(Exception):
+    """Ends a job as failed with a code and a sentence; another attempt would end the same."""
+
+    def __init__(self, code: str, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
+
+
+class TryLater(GiveUp):
+    """Ends an attempt; it may go better another time."""

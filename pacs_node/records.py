@@ -90,6 +90,7 @@ def is_superseded(session: Session, source: Source) -> bool:
         Source.sop_instance_uid == source.sop_instance_uid,
         Source.id != source.id,
         Source.relation == Relation.AMENDMENT,
+        Source.origin_kind != "upload",
         Source.examined_at > source.examined_at,
     )
     return session.scalar(query.limit(1)) is not None

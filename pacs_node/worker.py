@@ -7,16 +7,12 @@ the job's reason, what may go better another time is tried again with growing wa
 from __future__ import annotations
 
 import os
-import shutil
 import socket
-import tempfile
 import threading
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +20,7 @@ from typing import Any
 import numpy.typing as npt
 import structlog
 from pydicom import dcmread
+from sqlalchemy import or_, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -31,63 +28,31 @@ from config import Settings
 from db import Database, events, queue
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost
-from db.models import Job, Result, Source
-from db.objects import ObjectMissing, ObjectStore, Stored, StoreError, open_store
+from db.models import Result, Source
+from db.objects import ObjectStore, Stored, StoreError, open_store
 from db.presence import Presence
 from db.queue import NewResult
 from db.schema import installation_uuid
-from db.states import Purpose, Relation
-from enhancer import DeviceError, EnhancerError, ModelFileError, ModelInfo, ModelInputError
+from db.states import Relation
+from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
-from pacs_node import decode, derive, preview, records, rules, uids
-from pacs_node.enhancement import Enlarger, derive_from, enhance_image
-from pacs_node.errors import Outcome, Refusal, Refused
+from pacs_node import decode, derive, preview, records
+from pacs_node.enhancement import derive_from, enhance_image
+from pacs_node.errors import GiveUp, Refused, TryLater
 from pacs_node.examine import Examination, Examiner, Limits
 from pacs_node.leasekeeper import LeaseKeeper, Stopping
 from pacs_node.models import Models, ModelSource
+from pacs_node.planning import Plan, Planner
 from pacs_node.provenance import Derivation
-from pacs_node.rules import Asked, Decision
-from pacs_node.secondary import PictureContext
+from pacs_node.rules import Decision
+from pacs_node.shelf import Shelf
+from pacs_node.tasks import Task, read_task
 
 _log = structlog.get_logger(__name__)
 _DATABASE_PAUSE = 2.0
 _MODEL_PAUSE = 10.0
 
-
-class GiveUp(Exception):
-    """The job is failed with this code and reason; another attempt would end the same."""
-
-    def __init__(self, code: str, reason: str) -> None:
-        super().__init__(reason)
-        self.code, self.reason = code, reason
-
-
-class TryLater(GiveUp):
-    """It may go better another time."""
-
-
-@dataclass(frozen=True)
-class _Task:
-    """What a claimed job is about, read once at its beginning."""
-
-    job_id: int
-    source_id: int
-    purpose: Purpose
-    asked: Asked
-    object_key: str
-    preview_key: str | None
-    picture: PictureContext | None
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What will be made; the UIDs stand in the job already."""
-
-    decision: Decision
-    model: Enlarger
-    uids: uids.ResultUids
-    reuse: tuple[str, dict[str, Any]] | None
-    """Object key and figures of a stored result on the same pixels."""
+Figures = dict[str, Any]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
@@ -97,16 +62,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
         store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
         _use_threads(settings.enhancer.threads)
         models = Models(settings)
-        limits = Limits(
-            settings.examine.timeout_seconds, settings.examine.memory_bytes, settings.examine.max_pixels
-        )
+        given = settings.examine
+        limits = Limits(given.timeout_seconds, given.memory_bytes, given.max_pixels)
         with Presence(database, "worker") as presence, Examiner(limits) as examiner:
             info = _load_default(models, settings, presence, stop)
             if info is None:
                 return
             presence.update(model=info.name, version=info.version, device=info.device, problem=None)
-            worker = Worker(settings, database, store, examiner, models, installation_uuid(database), stop)
-            worker.work()
+            Worker(settings, database, store, examiner, models, installation_uuid(database), stop).work()
     finally:
         database.close()
 
@@ -124,9 +87,10 @@ class Worker:
         installation: uuid.UUID,
         stop: threading.Event,
     ) -> None:
-        self.settings, self.database, self.store = settings, database, store
-        self.examiner, self.models, self.installation, self.stop = examiner, models, installation, stop
+        self.settings, self.database, self.store, self.shelf = settings, database, store, Shelf(store)
+        self.examiner, self.installation, self.stop = examiner, installation, stop
         self.owner = f"{socket.gethostname()[:80]}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.planner = Planner(settings, models, installation, self.owner)
 
     def work(self) -> None:
         """Serve jobs until told to stop; wait where there are none."""
@@ -144,23 +108,23 @@ class Worker:
             lease = queue.claim(session, self.owner, self.settings.queue.lease_seconds)
         if lease is None:
             return False
-        began = time.perf_counter()
         log = _log.bind(job=lease.id)
         try:
             with LeaseKeeper(self.database, lease, self.settings.queue.lease_seconds, self.stop) as keeper:
-                self._serve(lease, keeper, began)
+                self._serve(lease, keeper)
         except CancelRequested:
-            self._end(lease, lambda s: queue.honour_cancel(s, lease, actor=self.owner))
+            self._end(lease, lambda session: queue.honour_cancel(session, lease, actor=self.owner))
         except LeaseLost:
             log.warning("the lease was lost; nothing was committed")
         except Stopping:
-            self._end(lease, lambda s: queue.give_back(s, lease, actor=self.owner))
-        except TryLater as error:
-            log.warning("job will be tried again", code=error.code)
-            self._retry(lease, error.code, error.reason)
-        except GiveUp as error:
-            log.warning("job failed", code=error.code)
-            self._end(lease, lambda s, e=error: queue.fail(s, lease, e.code, e.reason, actor=self.owner))
+            self._end(lease, lambda session: queue.give_back(session, lease, actor=self.owner))
+        except TryLater as why:
+            log.warning("job will be tried again", code=why.code)
+            self._retry(lease, why.code, why.reason)
+        except GiveUp as why:
+            log.warning("job failed", code=why.code)
+            code, reason = why.code, why.reason
+            self._end(lease, lambda session: queue.fail(session, lease, code, reason, actor=self.owner))
         except SQLAlchemyError:
             raise
         except MemoryError:
@@ -173,173 +137,32 @@ class Worker:
             )
         return True
 
-    def _serve(self, lease: Lease, keeper: LeaseKeeper, began: float) -> None:
-        task = self._task(lease)
-        examined = self._examine(task)
-        if isinstance(examined, Refusal):
-            self._refuse(lease, examined)
+    def _serve(self, lease: Lease, keeper: LeaseKeeper) -> None:
+        began = time.perf_counter()
+        with self.database.read() as session:
+            task = read_task(session, lease, self.installation)
+        try:
+            with self.shelf.local(task.object_key) as path:
+                examined = self.examiner.examine(path, task.picture)
+        except Refused as refused:
+            with self.database.write() as session:
+                self.planner.refuse(session, lease, refused.refusal)
             return
         keeper.check()
         preview_key = task.preview_key or self._put_source_preview(examined)
-        plan = self._plan(lease, task, examined, preview_key)
+        decided = self.planner.decide(task, examined)
+        with self.database.write() as session:
+            plan = self.planner.write(session, lease, task, examined, decided, preview_key)
         if plan is None:
             return
-        values, figures = self._make(examined, plan, keeper)
+        values, figures = self._rebuilt(examined, plan) or self._enhanced(examined, plan, keeper)
         keeper.check()
         self._commit(lease, task, examined, plan, values, figures, began)
 
-    def _task(self, lease: Lease) -> _Task:
-        with self.database.read() as session:
-            job = queue.held(session, lease)
-            source = job.source
-            if source.deleted_at is not None:
-                raise GiveUp("source-gone", "The source is no longer kept.")
-            return _Task(
-                job_id=job.id,
-                source_id=source.id,
-                purpose=job.purpose,
-                asked=_asked(job, source),
-                object_key=source.object_key,
-                preview_key=source.preview_key,
-                picture=_picture(source, self.installation),
-            )
-
-    def _examine(self, task: _Task) -> Examination | Refusal:
-        try:
-            with _local(self.store, task.object_key) as path:
-                return self.examiner.examine(path, task.picture)
-        except Refused as refused:
-            return refused.refusal
-        except ObjectMissing as error:
-            raise GiveUp("source-gone", "The source's object is not in the store.") from error
-        except (StoreError, OSError) as error:
-            raise TryLater("storage", "The store could not be read.") from error
-
-    def _refuse(self, lease: Lease, refusal: Refusal) -> None:
-        if refusal.outcome is Outcome.RETRY:
-            raise TryLater(refusal.reason, refusal.sentence)
-        with self.database.write() as session:
-            end = queue.skip if refusal.outcome is Outcome.SKIP else queue.fail
-            end(session, lease, refusal.reason.value, refusal.sentence, actor=self.owner)
-
-    def _plan(
-        self, lease: Lease, task: _Task, examined: Examination, preview_key: str | None
-    ) -> _Plan | None:
-        """Write down what the source is and what will be made; None where nothing is."""
-        decision = self._decide(task, examined)
-        model = self._model(decision)
-        with self.database.write() as session:
-            job = queue.held(session, lease)
-            source = job.source
-            source.preview_key = source.preview_key or preview_key
-            related = records.note_examination(session, source, examined)
-            events.record(session, job.id, "examined", message=_said(examined, related), actor=self.owner)
-            if examined.refusal is not None:
-                if examined.refusal.outcome is Outcome.RETRY:
-                    raise TryLater(examined.refusal.reason, examined.refusal.sentence)
-                end = queue.skip if examined.refusal.outcome is Outcome.SKIP else queue.fail
-                end(
-                    session, lease, examined.refusal.reason.value, examined.refusal.sentence, actor=self.owner
-                )
-                return None
-            if self._ended_by_relation(session, lease, job, related):
-                return None
-            assert decision is not None
-            if decision.action == "skip" or model is None:
-                job.rule = decision.rule
-                queue.skip(session, lease, decision.code, decision.reason, actor=self.owner)
-                return None
-            version = records.model_version(session, model.info)
-            planned = queue.note_plan(
-                session,
-                lease,
-                rule=decision.rule,
-                scale=decision.scale,
-                model=version,
-                result_series_uid=(new := self._uids(examined, decision, model.info)).series,
-                result_sop_uid=new.instance,
-                release=decision.release,
-                priority=decision.priority,
-            )
-            assert planned.result_series_uid is not None
-            assert planned.result_sop_uid is not None
-            kept = uids.ResultUids(planned.result_series_uid, planned.result_sop_uid)
-            old = (
-                records.reusable_result(session, source, version.id, decision.scale)
-                if related.relation is not Relation.ORIGINAL
-                else None
-            )
-            reuse = (old.object_key, dict(old.figures)) if old is not None else None
-        return _Plan(decision, model, kept, reuse)
-
-    def _ended_by_relation(self, session: Session, lease: Lease, job: Job, related: records.Related) -> bool:
-        """Whether a resend or a conflict ends the job. A person who asks for it again gets it."""
-        if job.purpose is Purpose.MANUAL:
-            return False
-        if related.relation is Relation.RESEND:
-            earlier = records.already_served(session, related.to)
-            if earlier is not None:
-                queue.skip(
-                    session,
-                    lease,
-                    "resend",
-                    f"The same image came before; see job {earlier.id}.",
-                    actor=self.owner,
-                )
-                return True
-        if related.relation is Relation.CONFLICT:
-            queue.fail(
-                session, lease, "uid-conflict",
-                "Another image came before under the same SOP Instance UID; this one is kept apart.",
-                actor=self.owner,
-            )  # fmt: skip
-            return True
-        return False
-
-    def _decide(self, task: _Task, examined: Examination) -> Decision | None:
-        if examined.image is None:
-            return None
-        fmt = examined.image.format
-        return rules.decide(examined.header, fmt.rows, fmt.columns, task.asked, self.settings)
-
-    def _model(self, decision: Decision | None) -> Enlarger | None:
-        if decision is None or decision.action == "skip":
-            return None
-        try:
-            model = self.models.get(decision.model)
-        except ModelFileError as error:
-            raise GiveUp("model", str(error)) from error
-        except DeviceError as error:
-            raise TryLater("device", str(error)) from error
-        if decision.scale not in model.info.scales:
-            raise GiveUp("model", f"The model {model.info.name} does not enlarge x{decision.scale}.")
-        return model
-
-    def _uids(self, examined: Examination, decision: Decision, model: ModelInfo) -> uids.ResultUids:
-        said = examined.facts
-        assert examined.pixel_digest is not None
-        return uids.result_uids(
-            self.installation,
-            study=said.study.uid,
-            source_series=said.series.uid,
-            source_instance=said.sop_instance,
-            pixel_digest=examined.pixel_digest,
-            header_digest=examined.header_digest,
-            model=model.name,
-            version=model.version,
-            weights_digest=model.digest,
-            scale=decision.scale,
-        )
-
-    def _make(
-        self, examined: Examination, plan: _Plan, keeper: LeaseKeeper
-    ) -> tuple[npt.NDArray[Any], dict[str, Any]]:
-        """The result's stored values and figures: rebuilt on a stored result of the same pixels, or
-        enhanced."""
+    def _enhanced(
+        self, examined: Examination, plan: Plan, keeper: LeaseKeeper
+    ) -> tuple[npt.NDArray[Any], Figures]:
         assert examined.image is not None
-        reused = self._stored_values(examined, plan)
-        if reused is not None:
-            return reused
         try:
             enhanced = enhance_image(
                 examined.header, examined.image, plan.model, plan.decision.scale, keeper.progress
@@ -352,61 +175,59 @@ class Worker:
             if "memory" in str(error).lower():
                 raise TryLater("out-of-memory", "The device had not enough memory for this image.") from error
             raise
-        figures = enhanced.consistency
+        told = enhanced.consistency
         return enhanced.values, {
             "enhance_seconds": round(enhanced.seconds, 3),
             "device": plan.model.info.device,
-            "consistency": {"rms": figures.rms, "p999": figures.p999, "maximum": figures.maximum},
+            "consistency": {"rms": told.rms, "p999": told.p999, "maximum": told.maximum},
         }
 
-    def _stored_values(
-        self, examined: Examination, plan: _Plan
-    ) -> tuple[npt.NDArray[Any], dict[str, Any]] | None:
+    def _rebuilt(self, examined: Examination, plan: Plan) -> tuple[npt.NDArray[Any], Figures] | None:
+        """Stored values and figures of a stored result on the same pixels, where there is one to build on."""
         if plan.reuse is None:
             return None
         assert examined.image is not None
-        key, figures = plan.reuse
         fmt, scale = examined.image.format, plan.decision.scale
         try:
-            with self.store.open(key) as stream:
+            with self.store.open(plan.reuse.object_key) as stream:
                 ds = dcmread(stream)  # our own object
             values = decode.decode(ds, str(ds.file_meta.TransferSyntaxUID), max_pixels=1 << 31).values
         except (StoreError, OSError, Refused):
             return None
         if values.shape != (fmt.rows * scale, fmt.columns * scale) or values.dtype != fmt.dtype:
             return None
-        return values, figures | {"enhance_seconds": 0.0, "rebuilt": True}
+        return values, {**plan.reuse.figures, "enhance_seconds": 0.0, "rebuilt": True}
 
     def _commit(
         self,
         lease: Lease,
-        task: _Task,
+        task: Task,
         examined: Examination,
-        plan: _Plan,
+        plan: Plan,
         values: npt.NDArray[Any],
-        figures: dict[str, Any],
+        figures: Figures,
         began: float,
     ) -> None:
+        """Store the derived object and its preview, then commit result and deliveries under the lease."""
         assert examined.image is not None
-        told = figures.get("consistency")
+        info, told = plan.model.info, figures.get("consistency")
         how = Derivation(
             uids=plan.uids,
             scale=plan.decision.scale,
-            model=plan.model.info,
+            model=info,
             installation=self.installation,
             created=datetime.now().astimezone(),
             consistency=Consistency(**told) if told else None,
             station_name=self.settings.dicom.ae_title,
         )
         ds = derive_from(examined, values, how)
+        stored = self.shelf.put(lambda path: derive.write_file(ds, path), "results", ".dcm")
         png = preview.preview_png(ds, values, examined.image.padding)
-        object_ = self._put(lambda path: derive.write_file(ds, path), "results", ".dcm")
-        picture = self._put(lambda path: path.write_bytes(png), "previews", ".png")
-        info = plan.model.info
+        picture = self.shelf.put(lambda path: path.write_bytes(png), "previews", ".png")
         new = NewResult(
-            object_key=object_.key,
-            sha256=object_.sha256,
-            size_bytes=object_.size_bytes,
+            object_key=stored.key,
+            sha256=stored.sha256,
+            size_bytes=stored.size_bytes,
             sop_class_uid=str(ds.SOPClassUID),
             sop_instance_uid=plan.uids.instance,
             series_instance_uid=plan.uids.series,
@@ -422,41 +243,32 @@ class Worker:
         try:
             with self.database.write() as session:
                 kept = self._finish(session, lease, task, plan, new)
-        except (LeaseLost, SQLAlchemyError):
-            # The commit itself may have succeeded: only what no row names may go.
-            self._drop_unnamed(object_, picture)
+        except LeaseLost:
+            self.shelf.drop(stored, picture)
             raise
-        if kept is None or kept.object_key != object_.key:
-            self.store.delete(object_.key)
-            self.store.delete(picture.key)
+        except SQLAlchemyError:
+            self._drop_unnamed(stored, picture)  # the commit itself may have succeeded
+            raise
+        if kept is None or kept.object_key != stored.key:
+            self.shelf.drop(stored, picture)
         _log.info("job enhanced", job=lease.id, scale=plan.decision.scale, seconds=new.figures["seconds"])
 
     def _finish(
-        self, session: Session, lease: Lease, task: _Task, plan: _Plan, new: NewResult
+        self, session: Session, lease: Lease, task: Task, plan: Plan, new: NewResult
     ) -> Result | None:
         """Commit the result and its deliveries; None where an amendment has overtaken it."""
         source = session.get_one(Source, task.source_id)
-        if task.purpose is not Purpose.MANUAL and records.is_superseded(session, source):
-            queue.skip(
-                session, lease, "amended", "The image came again with corrected attributes meanwhile.",
-                actor=self.owner,
-            )  # fmt: skip
+        if not task.by_person and records.is_superseded(session, source):
+            reason = "The image came again with corrected attributes meanwhile."
+            queue.skip(session, lease, "amended", reason, actor=self.owner)
             return None
         addresses = self._addresses(session, lease, plan.decision)
-        job = queue.finish(
-            session,
-            lease,
-            new,
-            addresses,
-            forward_original_to=addresses if plan.decision.forward_original != "never" else (),
-            actor=self.owner,
-        )
-        if source.relation is Relation.AMENDMENT:
+        originals = addresses if plan.decision.forward_original != "never" else []
+        job = queue.finish(session, lease, new, addresses, forward_original_to=originals, actor=self.owner)
+        if source.relation is Relation.AMENDMENT and not task.by_person:
             for old in records.jobs_to_retract(session, source):
-                queue.retract(
-                    session, old, reason=f"amended by job {job.id}: the image came with corrected attributes",
-                    actor=self.owner,
-                )  # fmt: skip
+                reason = f"amended by job {job.id}: the image came with corrected attributes"
+                queue.retract(session, old, reason=reason, actor=self.owner)
         return job.result
 
     def _addresses(self, session: Session, lease: Lease, decision: Decision) -> list[Address]:
@@ -466,64 +278,40 @@ class Worker:
             destination = self.settings.destination(name)
             if destination is None:
                 _log.error("unknown destination", job=lease.id, rule=decision.rule)
-                events.record(
-                    session,
-                    lease.id,
-                    "warning",
-                    message=f"no destination {name} is configured",
-                    actor=self.owner,
-                )
+                message = f"no destination {name} is configured"
+                events.record(session, lease.id, "warning", message=message, actor=self.owner)
                 continue
-            found.append(
-                Address(
-                    destination.name,
-                    destination.model_dump(mode="json"),
-                    timedelta(hours=destination.expire_after_hours),
-                )
-            )
+            life = timedelta(hours=destination.expire_after_hours)
+            found.append(Address(destination.name, destination.model_dump(mode="json"), life))
         return found
 
     def _put_source_preview(self, examined: Examination) -> str | None:
         if examined.image is None:
             return None
         png = preview.preview_png(examined.header, examined.image.values, examined.image.padding)
-        return self._put(lambda path: path.write_bytes(png), "previews", ".png").key
-
-    def _put(self, write: Any, kind: str, suffix: str) -> Stored:
-        """Write a file into the spool and move it into the store. Raises :class:`TryLater`."""
-        path: Path | None = None
-        try:
-            descriptor, name = tempfile.mkstemp(prefix="worker-", suffix=".part", dir=self.store.spool)
-            os.close(descriptor)
-            path = Path(name)
-            write(path)
-            return self.store.put(path, kind, suffix)
-        except (StoreError, OSError) as error:
-            raise TryLater("storage", "The result could not be stored.") from error
-        finally:
-            if path is not None:
-                path.unlink(missing_ok=True)
+        return self.shelf.put(lambda path: path.write_bytes(png), "previews", ".png").key
 
     def _drop_unnamed(self, *objects: Stored) -> None:
         for stored in objects:
+            named = select(Result.id).where(
+                or_(Result.object_key == stored.key, Result.preview_key == stored.key)
+            )
             try:
                 with self.database.read() as session:
-                    named = session.query(Result.id).filter(
-                        (Result.object_key == stored.key) | (Result.preview_key == stored.key)
-                    )
-                    if named.first() is None:
-                        self.store.delete(stored.key)
-            except (SQLAlchemyError, StoreError):  # the sweep of orphans finds it
+                    unnamed = session.scalar(named) is None
+            except SQLAlchemyError:  # the sweep of orphans finds it
                 continue
+            if unnamed:
+                self.shelf.drop(stored)
 
     def _retry(self, lease: Lease, code: str, reason: str) -> None:
         limits = self.settings.queue
         self._end(
             lease,
-            lambda s: queue.retry_later(
-                s,
+            lambda session: queue.retry_later(
+                session,
                 lease,
-                str(code),
+                code,
                 reason,
                 max_attempts=limits.max_attempts,
                 base=limits.retry_base_seconds,
@@ -532,75 +320,19 @@ class Worker:
             ),
         )
 
-    def _end(self, lease: Lease, step: Any) -> None:
+    def _end(self, lease: Lease, step: Callable[[Session], object]) -> None:
         """One last transaction about the job, unless it is another's by now."""
         try:
             with self.database.write() as session:
                 step(session)
-        except CancelRequested:
-            with self.database.write() as session:
-                queue.honour_cancel(session, lease, actor=self.owner)
         except LeaseLost:
             _log.warning("the lease was lost", job=lease.id)
 
 
-def _asked(job: Job, source: Source) -> Asked:
-    wishes = job.requested or {}
-    named = wishes.get("destinations")
-    return Asked(
-        kind=source.origin_kind,
-        calling_ae_title=source.origin_ae_title or "",
-        called_ae_title=source.origin_called_ae_title or "",
-        address=source.origin_address or "",
-        is_picture=_is_picture(source),
-        scale=int(wishes["scale"]) if wishes.get("scale") in (2, 4) else None,
-        model=str(wishes["model"]) if wishes.get("model") else None,
-        destinations=tuple(str(name) for name in named) if named is not None else None,
-        force=bool(wishes.get("force")),
-    )
-
-
-def _is_picture(source: Source) -> bool:
-    return source.media_type.startswith("image/")
-
-
-def _picture(source: Source, installation: uuid.UUID) -> PictureContext | None:
-    if not _is_picture(source):
-        return None
-    received = source.received_at.astimezone()
-    return PictureContext(installation, source.sha256, received, source.demographics)
-
-
-def _said(examined: Examination, related: records.Related) -> str:
-    """The examination in one line without patient data."""
-    parts = [related.relation.value]
-    if related.to is not None:
-        parts.append(f"of source {related.to}")
-    if examined.image is not None:
-        fmt = examined.image.format
-        parts.append(f"{fmt.columns} x {fmt.rows}, {fmt.bits_stored} bits, {fmt.photometric}")
-    if examined.dropped:
-        parts.append(f"{len(examined.dropped)} unreadable attributes left out")
-    return "; ".join(parts)
-
-
 def _where(error: BaseException) -> str:
+    """The innermost three places of a traceback, without values."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
-
-
-@contextmanager
-def _local(store: ObjectStore, key: str) -> Iterator[Path]:
-    """The object as a local file: itself where the store has one, else a copy in the spool."""
-    with store.open(key) as stream:
-        name = getattr(stream, "name", None)
-        if isinstance(name, str) and Path(name).is_file():
-            yield Path(name)
-            return
-        with tempfile.NamedTemporaryFile(prefix="worker-", suffix=".part", dir=store.spool) as copy:
-            shutil.copyfileobj(stream, copy, 1 << 20)
-            copy.flush()
-            yield Path(copy.name)
 
 
 def _load_default(

@@ -3,6 +3,7 @@ changes nothing."""
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import threading
 import uuid
@@ -69,6 +70,10 @@ class Clinic:
             Origin(kind, ae_title="MODALITY", called_ae_title="CXR_SR", address="127.0.0.1"),
             max_waiting=1000,
         )
+
+    def use(self, model: Any) -> None:
+        """Give the worker another model."""
+        self.worker.planner = dataclasses.replace(self.worker.planner, models=OneModel(model))
 
     def work(self) -> None:
         """Serve the queue until nothing is due."""

@@ -288,7 +288,7 @@ def test_a_rerun_after_a_crash_names_the_same_object(tmp_path):
         accepted = clinic.receive(source)
         clinic.worker.work_once()
         named = clinic.job(accepted.job_id).result_sop_uid
-        clinic.worker.models = OneModel()
+        clinic.use(IdentityModel())
         deadline = time.monotonic() + 5
         while not clinic.worker.work_once() and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -296,3 +296,14 @@ def test_a_rerun_after_a_crash_names_the_same_object(tmp_path):
         job = clinic.job(accepted.job_id)
         assert job.result.sop_instance_uid == named
         assert np.all(np.diff([event.id for event in job.events]) > 0)
+
+
+def test_a_person_who_uploads_an_altered_copy_retracts_nothing(clinic):
+    source = variants.cr()
+    first = clinic.serve(source)
+    source.PatientName = "Somebody^Else"
+
+    uploaded = clinic.serve(source, kind="upload")
+
+    assert uploaded.state is JobState.DONE
+    assert clinic.job(first.id).state is JobState.DELIVERING
