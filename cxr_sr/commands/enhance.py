@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import click
+
+from cxr_sr.failure import Failure
 
 
 @click.command(epilog="Example: cxr-sr enhance chest.dcm enhanced.dcm --scale 4")
@@ -24,6 +30,36 @@ def enhance(source: Path, target: Path, scale: str, model_name: str, device: str
     """Enhance one file, or every file of a folder.
 
     DICOM in, derived DICOM out. PNG, JPEG or TIFF in, PNG out, of 16 bits where the input had more than 8.
-    The paths written are printed.
+    The paths written are printed. Of a folder, what cannot be enhanced is named and left out; the exit status
+    is then 1.
     """
-    raise NotImplementedError
+    import enhancer
+    from pacs_node.files import Failed, enhance_path
+
+    model = enhancer.load(model_name, device=device)
+    wanted: Literal["auto"] | int = "auto" if scale == "auto" else int(scale)
+    failed = 0
+    with _progress() as progress:
+        for done in enhance_path(source, target, scale=wanted, model=model, progress=progress):
+            if isinstance(done, Failed):
+                failed += 1
+                click.echo(f"cxr-sr: {done.source}: {done.reason}", err=True)
+                continue
+            sizes = f"{'x'.join(map(str, done.source_size))} -> {'x'.join(map(str, done.result_size))}"
+            click.echo(f"{done.source.name}: {sizes}, {done.seconds:.1f} s", err=True)
+            click.echo(str(done.target))
+    if failed:
+        raise Failure(f"{failed} of the files were not enhanced; the reasons are above")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[float], None] | None]:
+    """A line on a terminal that tells the share done; nothing elsewhere."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+
+    def show(share: float) -> None:
+        click.echo("\r\x1b[K" if share >= 1 else f"\r{share:4.0%}", nl=False, err=True)
+
+    yield show

@@ -142,7 +142,7 @@ def test_on_postgresql_the_lead_follows_the_connection(postgresql_url):
         assert first.hold()
         assert not second.hold()
         assert first._connection is not None
-        first._connection.connection.dbapi_connection.close()  # type: ignore[union-attr]
+        first._connection.connection.dbapi_connection.close()
         assert second.hold()
         assert not first.hold()
     finally:

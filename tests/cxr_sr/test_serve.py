@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import socket
 import time
 import urllib.request
@@ -103,7 +101,7 @@ def test_the_roles_vanish_with_a_killed_supervisor(node):
     node.start("receiver", "scheduler")
     wait_until(lambda: node.receives() and len(alive(node)) == 2, 30, "both roles are up")
     pids = node.roles().values()
-    os.kill(node.pid, signal.SIGKILL)
+    node.kill_supervisor()
     wait_until(lambda: not any(Path(f"/proc/{pid}/maps").exists() for pid in pids), 15, "the roles end")
     node.start("receiver", "scheduler")
     wait_until(node.receives, 30, "a new node takes over")

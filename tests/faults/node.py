@@ -182,6 +182,12 @@ port = {destination_port}
         assert self._process is not None
         self._process.wait()
 
+    def kill_supervisor(self) -> None:
+        """SIGKILL the supervisor alone."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
     def stop(self, seconds: float = 45) -> int:
         """SIGTERM the supervisor and wait until it has drained; returns its exit status."""
         assert self._process is not None
