@@ -86,7 +86,8 @@ def job(session: Session, job_id: int) -> Job | None:
 
 def counts(session: Session) -> dict[JobState, int]:
     """Number of jobs in each state, states without one included."""
-    found = dict(session.execute(select(Job.state, func.count()).group_by(Job.state)).tuples().all())
+    counted = session.execute(select(Job.state, func.count()).group_by(Job.state))
+    found = {row[0]: row[1] for row in counted}
     return {state: found.get(state, 0) for state in JobState}
 
 

@@ -11,9 +11,11 @@ import resource
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 from gunicorn.config import Config
@@ -112,15 +114,11 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
 
     def __init__(self, cfg: Any, app: Any, listener: socket.socket) -> None:
         super().__init__(0, os.getppid(), [listener], _Wsgi(app), cfg.timeout, cfg, Log())
-        self.busy: set[Any] = set()
-        """Connections that a thread is working on."""
+        self.connections: WeakSet[Any] = WeakSet()
 
     def handle(self, conn: Any) -> Any:
-        self.busy.add(conn)
-        try:
-            return super().handle(conn)
-        finally:
-            self.busy.discard(conn)
+        self.connections.add(conn)
+        return super().handle(conn)
 
     def init_signals(self) -> None:
         """The command line has set the handlers; they end in `stop`."""
@@ -134,9 +132,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
 
     def close(self) -> None:
         """Cut what is still busy after the time of grace, so that no thread keeps the process alive."""
-        for conn in list(self.busy):
+        for conn in list(self.connections):
             with suppress(OSError):
                 conn.sock.shutdown(socket.SHUT_RDWR)
+        deadline = time.monotonic() + 1
+        for thread in self.tpool._threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+        for conn in list(self.connections):
+            with suppress(OSError):
+                conn.close()
         self.tmp.close()
         for descriptor in self.PIPE:
             os.close(descriptor)

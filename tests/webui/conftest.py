@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import struct
 import threading
 import time
@@ -54,14 +55,26 @@ def hashes() -> Iterator[None]:
     people._decoy.cache_clear()
 
 
-@pytest.fixture
-def database(settings: Settings, hashes: None) -> Iterator[Database]:
-    settings.data_dir.mkdir()
-    found = Database(settings.database_url)
-    schema.upgrade(found)
-    with found.write() as session:
+@pytest.fixture(scope="session")
+def filled(tmp_path_factory: pytest.TempPathFactory, hashes: None) -> Path:
+    """A database with the schema and two people, made once and copied for each test."""
+    path = tmp_path_factory.mktemp("filled") / "cxr-sr.db"
+    made = Database(f"sqlite:///{path}")
+    schema.upgrade(made)
+    with made.write() as session:
         people.add_user(session, "anna", "radiologist", PASSWORD)
         people.add_user(session, "root", "admin", PASSWORD)
+    with made.engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    made.close()
+    return path
+
+
+@pytest.fixture
+def database(settings: Settings, filled: Path) -> Iterator[Database]:
+    settings.data_dir.mkdir()
+    shutil.copy(filled, settings.data_dir / "cxr-sr.db")
+    found = Database(settings.database_url)
     yield found
     found.close()
 

@@ -69,7 +69,8 @@ def test_a_picture_takes_the_demographics_and_wishes_of_the_form(anna: Person, d
     answer = anna.upload(
         ("scan.png", png()),
         scale="2", priority="stat", destination="pacs", model="srresnet",
-        PatientName="Doe^Jane", PatientID="42", PatientBirthDate="1980-02-29", PatientSex="f", ViewPosition="pa",
+        PatientName="Doe^Jane", PatientID="42", PatientBirthDate="1980-02-29", PatientSex="f",
+        ViewPosition="pa",
     )  # fmt: skip
     assert answer.status_code == 202, answer.get_json()
     (source,) = _sources(database)
