@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from db import Database, people
 from tests.peers import ROOT, require
@@ -55,6 +55,10 @@ class Trouble:
         page.on("pageerror", lambda error: self.said.append(str(error)))
         page.on("request", self._asked)
 
+    def _said(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.said.append(message.text)
+
     def _asked(self, request: Request) -> None:
         if not request.url.startswith((self.host, "blob:", "data:")):
             self.strangers.append(request.url)
@@ -86,7 +90,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
                 "cxr_sr",
                 "serve",
                 "--config",
-                str(config),
+                config,
                 "--role",
                 "web",
                 "--role",

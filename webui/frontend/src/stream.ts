@@ -13,6 +13,7 @@ type Message = { kind: "event"; event: JobEvent } | { kind: "liveness"; liveness
 
 const URL_OF_EVENTS = "/api/v1/events";
 const RETRY_MS = 5000;
+const LONGEST_RETRY_MS = 60_000;
 
 const listeners: ((event: JobEvent) => void)[] = [];
 const watchers: ((liveness: Liveness) => void)[] = [];
@@ -57,14 +58,21 @@ function listen(share: (message: Message) => void): () => Liveness {
     deliver(message);
     share(message);
   };
+  let wait = RETRY_MS;
   const open = (): void => {
     const source = new EventSource(URL_OF_EVENTS);
-    source.onopen = () => tell("live");
+    source.onopen = () => {
+      wait = RETRY_MS;
+      tell("live");
+    };
     source.addEventListener("job", (raw: MessageEvent<string>) => pass(parse(raw.data)));
     source.addEventListener("reset", () => pass({ id: null, state: "" }));
     source.onerror = () => {
       tell("lost");
-      if (source.readyState === EventSource.CLOSED) window.setTimeout(open, RETRY_MS);
+      // Refused, as after logging out elsewhere: the browser does not try again by itself.
+      if (source.readyState !== EventSource.CLOSED) return;
+      window.setTimeout(open, wait);
+      wait = Math.min(2 * wait, LONGEST_RETRY_MS);
     };
     window.addEventListener("pagehide", () => source.close(), { once: true });
   };
