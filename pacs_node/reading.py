@@ -39,6 +39,7 @@ def be_tolerant() -> None:
     """Neither warn nor fail about values of others that break a rule of their VR (process-wide, in
     pydicom)."""
     config.settings.reading_validation_mode = config.IGNORE
+    warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
 
 
 def read(path: Path) -> tuple[Dataset, str]:
