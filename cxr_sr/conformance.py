@@ -42,7 +42,8 @@ Asynchronous operations, extended negotiation and user identity are not supporte
 ## As requestor of associations (SCU)
 
 Verification, to test a destination, and storage of the results in the SOP class of the object that was
-received.
+received: Explicit VR Little Endian, and Implicit VR Little Endian where a destination takes only that. An
+original that is forwarded (`forward_original`) is proposed in the transfer syntax that it came in.
 
 ### What becomes of a delivery after each status
 

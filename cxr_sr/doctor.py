@@ -56,6 +56,7 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
     found: list[tuple[str, Callable[[Settings], str]]] = [
         ("storage", check_storage),
         ("database", check_database),
+        ("device", check_device),
         ("model", check_model),
         ("dicom port", lambda s: check_port(s, "receiver", s.dicom.host, s.dicom.port)),
         ("web port", lambda s: check_port(s, "web", s.web.host, s.web.port)),
@@ -112,6 +113,13 @@ def check_database(settings: Settings) -> str:
         return f"{database.engine.dialect.name}, schema up to date, {waiting} jobs waiting"
     finally:
         database.close()
+
+
+def check_device(settings: Settings) -> str:
+    """Whether the configured device is there, and what will be used."""
+    from enhancer.device import place
+
+    return f"{settings.enhancer.device}: {place(settings.enhancer.device).label}"
 
 
 def check_model(settings: Settings) -> str:

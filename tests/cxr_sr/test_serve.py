@@ -54,6 +54,7 @@ def test_one_command_runs_every_role_says_where_things_are_and_drains(node):
     assert report["dicom port"]["ok"]
     assert "our running receiver" in report["dicom port"]["message"]
     assert report["model"]["ok"]
+    assert report["device"]["ok"]
     assert report["database"]["ok"]
     assert report["storage"]["ok"]
     assert not report["destination recorder"]["ok"]

@@ -65,9 +65,9 @@ class Modality(threading.Thread):
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # sockets of cut associations
 def test_killing_any_role_or_all_loses_no_acknowledged_image_and_makes_no_twin(
-    node: Node, recorder, small_image
+    seed, node: Node, recorder, small_image
 ):
-    rng = random.Random(20261123)
+    rng = random.Random(seed)
     node.start()
     wait_until(node.receives, 40, "the receiver listens")
     modality = Modality(node.dicom_port, [small_image(number) for number in range(IMAGES)], pace=0.8)
