@@ -11,7 +11,6 @@ import contextlib
 import queue
 import socket
 import time
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import structlog
@@ -25,73 +24,18 @@ from pynetdicom.transport import AssociationServer
 
 from pacs_node import header, statuses
 from pacs_node.commandset import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandError, parse
+from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check
 from pacs_node.sockets import ClosingSocket
-from pacs_node.spool import Flood, Incoming, Spool
+from pacs_node.spool import Flood, Spool
+from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
 MAX_COMMAND_BYTES = 65536
 MAX_ASSOCIATE_BYTES = 1 << 20
+_TALKING_SECONDS = 0.5
 MAX_UNANSWERED = 4
 """Messages that a peer may send ahead of our answers; nobody negotiated that it may send any."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a server grants its peers. Times in seconds, sizes in bytes."""
-
-    max_associations: int = 64
-    max_pdu: int = 131072
-    max_object_bytes: int = 1 << 30
-    acse_timeout: float = 10
-    dimse_timeout: float = 60
-    network_timeout: float = 60
-
-    @property
-    def max_connections(self) -> int:
-        """Connections at once, those that have not said a word included."""
-        return 4 * self.max_associations + 64
-
-
-@dataclass(frozen=True)
-class Caller:
-    """Who opened an association, as it says of itself, and the address it came from."""
-
-    ae_title: str
-    called_ae_title: str
-    address: str
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """An A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21), and a word for the log."""
-
-    result: int
-    source: int
-    reason: int
-    why: str
-
-
-@dataclass
-class Received:
-    """One C-STORE request with its data set on disk. `sop_instance_uid` is what the peer sent, unchecked."""
-
-    caller: Caller
-    context_id: int
-    message_id: int
-    abstract_syntax: str
-    transfer_syntax_uid: str
-    sop_class_uid: str
-    sop_instance_uid: str
-    incoming: Incoming
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The status of a C-STORE response and a comment for the peer's log, without patient data."""
-
-    status: int
-    comment: str | None = None
 
 
 class Node(Protocol):
@@ -142,8 +86,8 @@ class Acceptor(Association):
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
-        except Exception:
-            log.exception("association.failed", address=self.caller.address)
+        except Exception as error:  # noqa: BLE001 - the thread ends here, and cleanly
+            log.error("association.failed", address=self.caller.address, error=where(error))
         finally:
             self.cut()
             self.dul.join(5)
@@ -160,7 +104,7 @@ class Acceptor(Association):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
             connection.close()
-        self.dul.to_user_queue.put(None)  # wakes a thread that waits for a request which will not come
+        self.dul.to_user_queue.put(None)  # type: ignore[arg-type] # wakes a thread that waits for a request which will not come
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
         if not isinstance(msg, Received):
@@ -187,8 +131,8 @@ class Acceptor(Association):
         received.incoming.finish()
         try:
             answer = check(received) or self.node.store(received)
-        except Exception as error:
-            log.exception("store.failed", caller=received.caller.ae_title, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - an answer is owed whatever happened
+            log.error("store.failed", caller=received.caller.ae_title, error=where(error))
             answer = Answer(statuses.PROCESSING_FAILURE, "internal error")
         if answer.status != statuses.SUCCESS:
             log.warning(
@@ -199,26 +143,6 @@ class Acceptor(Association):
                 address=received.caller.address,
             )
         return answer
-
-
-def check(received: Received) -> Answer | None:
-    """What can be said of an object before anyone stores it: a refusal, or None when all is well."""
-    if received.sop_class_uid != received.abstract_syntax:
-        return Answer(
-            statuses.SOP_CLASS_NOT_SUPPORTED, "SOP class of command and presentation context differ"
-        )
-    try:
-        header.check_uid(received.sop_instance_uid, "Affected SOP Instance UID")
-        if received.incoming.trouble:
-            return Answer(statuses.OUT_OF_RESOURCES, received.incoming.trouble)
-        names = header.read_names(bytes(received.incoming.prefix), received.transfer_syntax_uid)
-    except header.HeaderError as error:
-        return Answer(statuses.CANNOT_UNDERSTAND, str(error))
-    if names.sop_class_uid != received.sop_class_uid:
-        return Answer(statuses.DATA_SET_MISMATCH, "SOP Class UID of command and data set differ")
-    if names.sop_instance_uid != received.sop_instance_uid:
-        return Answer(statuses.DATA_SET_MISMATCH, "SOP Instance UID of command and data set differ")
-    return None
 
 
 class _Acse(ACSE):
@@ -246,17 +170,33 @@ class _Dul(DULServiceProvider):
     """An upper layer whose thread never dies with a traceback: a broken state ends the association."""
 
     def __init__(self, assoc: Association) -> None:
+        self.active_at = time.monotonic()
         super().__init__(assoc)
         self.daemon = True
         self.name = "dicom-upper-layer"
+
+    @property
+    def pause(self) -> float:
+        """Seconds between two looks for work: few while the peer talks, more when it is silent."""
+        return 0.001 if time.monotonic() - self.active_at < _TALKING_SECONDS else 0.02
+
+    @property
+    def _run_loop_delay(self) -> float:
+        return self.pause
+
+    @_run_loop_delay.setter
+    def _run_loop_delay(self, seconds: float) -> None:
+        """The library sets a fixed one."""
 
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
         except Exception as error:  # noqa: BLE001 - whatever state a peer brought it to
-            log.warning("association.broken", error=type(error).__name__)
+            log.warning("association.broken", error=where(error))
             assoc: Any = self.assoc
             assoc.cut()
+        finally:
+            self.to_user_queue.put(None)  # type: ignore[arg-type] # nothing will come any more: wait no longer
 
 
 class _Oversized(Exception):
@@ -287,6 +227,7 @@ class _BoundedSocket(ClosingSocket):
             done += count
         view.release()
         del data[done:]
+        assoc.dul.active_at = time.monotonic()
         return data
 
 
@@ -310,6 +251,16 @@ class _Dimse(DIMSEServiceProvider):
             )
             self.discard()
             self.dul.event_queue.put("Evt19")
+
+    def get_msg(self, block: bool = False) -> Any:
+        """The next request, or (None, None); waits a little for one while the peer is silent."""
+        dul: Any = self.dul
+        if block or dul.pause <= 0.001:
+            return super().get_msg(block)
+        try:
+            return self.msg_queue.get(timeout=dul.pause)
+        except queue.Empty:
+            return None, None
 
     def discard(self) -> None:
         """Forget everything that has not been answered, files included."""

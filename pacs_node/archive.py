@@ -20,7 +20,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from pacs_node import codecs, statuses
-from pacs_node.acceptor import Answer, Limits, Received
+from pacs_node.received import Answer, Limits, Received
 from pacs_node.receiver import SOP_CLASSES
 from pacs_node.scp import Server
 from pacs_node.spool import Spool

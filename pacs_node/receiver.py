@@ -20,7 +20,7 @@ from db.intake import Arrival, Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull, open_store
 from db.presence import Presence
 from pacs_node import codecs, statuses
-from pacs_node.acceptor import Answer, Caller, Limits, Received, Rejection
+from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
 from pacs_node.spool import Spool
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 import socketserver
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +24,10 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from pacs_node import identity
-from pacs_node.acceptor import Acceptor, Answer, Caller, Limits, Received, Rejection
+from pacs_node.acceptor import Acceptor
+from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.spool import Spool
+from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
@@ -159,7 +162,8 @@ class _Listener(ThreadedAssociationServer):
         return False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        log.exception("connection.failed", address=client_address[0])
+        error = sys.exception()
+        log.error("connection.failed", address=client_address[0], error=where(error) if error else "unknown")
 
     def shutdown(self) -> None:
         """Stop the accept loop and close the listening socket; associations stay."""

@@ -23,6 +23,7 @@ from db.objects import ObjectStore, open_store
 from db.presence import Presence
 from pacs_node.courier import Courier, note_peer
 from pacs_node.echo import EchoResult, echo
+from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
@@ -87,8 +88,8 @@ class Sender:
         except SQLAlchemyError as error:
             log.error("courier.database", destination=name, error=type(error).__name__)
             courier.peer_failed = True
-        except Exception as error:
-            log.exception("courier.failed", destination=name, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - a fault with one destination is no fault of the others
+            log.error("courier.failed", destination=name, error=where(error))
             courier.peer_failed = True
         if courier.sent:
             route.failures = 0

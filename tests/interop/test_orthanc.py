@@ -224,8 +224,8 @@ def test_our_own_samples_and_a_digital_radiograph_come_back_and_pass_the_validat
     assert (job.state, job.reason_code) == (JobState.SKIPPED, "for-processing")
 
 
-def test_a_result_that_comes_back_from_the_archive_is_recognised(hospital, orthanc, samples_dir, tmp_path):
-    file = next(iter(sorted(samples_dir.glob("*.dcm"))))
+def test_a_result_that_comes_back_from_the_archive_is_recognised(hospital, orthanc, tmp_path):
+    file = variants.written(variants.cr(), tmp_path / "cr.dcm")
     hospital.push(file)
     job = hospital.finished(header_of(file).SOPInstanceUID)
     again = tmp_path / "again.dcm"
@@ -235,8 +235,8 @@ def test_a_result_that_comes_back_from_the_archive_is_recognised(hospital, ortha
     assert (second.state, second.reason_code) == (JobState.SKIPPED, "own-result")
 
 
-def test_the_result_can_be_read_by_dicomweb(hospital, orthanc, samples_dir):
-    file = next(iter(sorted(samples_dir.glob("*.dcm"))))
+def test_the_result_can_be_read_by_dicomweb(hospital, orthanc, tmp_path):
+    file = variants.written(variants.cr(), tmp_path / "cr.dcm")
     hospital.push(file)
     job = hospital.finished(header_of(file).SOPInstanceUID)
     found = orthanc.get(f"/dicom-web/instances?SOPInstanceUID={job.result_sop_uid}&includefield=all")

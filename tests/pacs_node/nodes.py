@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import socket
 import struct
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,11 +59,24 @@ def make_settings(
     )
 
 
+@cache
+def _empty_tables() -> bytes:
+    """A database file as the migrations leave it; made once, since each test needs one."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.db"
+        database = Database(f"sqlite:///{file}")
+        upgrade(database)
+        database.close()
+        return file.read_bytes()
+
+
 def make_database(settings: Settings) -> Database:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
-    database = Database(settings.database_url)
-    upgrade(database)
-    return database
+    """The node's database in its data folder, made where it is missing."""
+    file = settings.data_dir / "cxr-sr.db"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if not file.exists():
+        file.write_bytes(_empty_tables())
+    return Database(settings.database_url)
 
 
 @dataclass

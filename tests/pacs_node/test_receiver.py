@@ -18,7 +18,7 @@ from db.models import Job, RoleInstance, Source
 from db.objects import LocalStore, Stored, StoreError, StoreFull
 from db.states import JobState
 from pacs_node import codecs, header, receiver
-from pacs_node.acceptor import Caller
+from pacs_node.received import Caller
 from tests.pacs_node.nodes import (
     CR,
     CT,
