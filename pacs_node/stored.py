@@ -78,8 +78,8 @@ def to_network(
     if shuttered is not None:
         hidden = shuttered if hidden is None else hidden | shuttered
     shown = values if hidden is None else values[~hidden]
-    if shown.size == 0:  # everything is hidden: treat the image as if nothing were
-        shown, hidden = values, None
+    if shown.size == 0:  # everything is hidden: its own values are all there is to take a range from
+        shown = values
     grey_map = GreyMap(int(shown.min()), int(shown.max()), inverted)
     kept_out: npt.NDArray[np.bool_] | None = None
     if hidden is not None:
