@@ -140,10 +140,10 @@ def _copy_rows_out(database: Database, target: Path) -> None:
             writer.exec_driver_sql("DELETE FROM installation")
             _copy_rows(session.connection(), writer)
             writer.commit()
-        with closing(sqlite3.connect(target)) as connection:
-            connection.execute("PRAGMA journal_mode=DELETE")
     finally:
         copy.close()
+    with closing(sqlite3.connect(target)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE")
 
 
 def _copy_rows_in(staged: Database, database: Database) -> None:

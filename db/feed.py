@@ -91,8 +91,9 @@ class Feed:
             return new
         finished, next_number = _horizons(session)
         late = [event for event in _page(session, JobEvent.id.in_(self._late())) if self._gaps.pop(event.id)]
+        ready = late + self._in_order(new, finished, next_number)
         self._forget(finished)
-        return late + self._in_order(new, finished, next_number)
+        return ready
 
     def _late(self) -> list[int]:
         return [number for number in self._gaps if number <= (self._position or 0)]
