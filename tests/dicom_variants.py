@@ -13,7 +13,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import numpy.typing as npt
-from pydicom import Dataset, dcmread
+from pydicom import Dataset, dcmread, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -211,8 +211,13 @@ def stored_values(ds: Dataset) -> npt.NDArray[Any]:
 def written(ds: Dataset, path: Path) -> Path:
     """`ds` as a DICOM file at `path`, in the transfer syntax that its file meta information names."""
     syntax = ds.file_meta.TransferSyntaxUID
-    ds.save_as(path, enforce_file_format=True, implicit_vr=syntax.is_implicit_VR,
-               little_endian=syntax.is_little_endian)  # fmt: skip
+    dcmwrite(
+        path,
+        ds,
+        enforce_file_format=True,
+        implicit_vr=syntax.is_implicit_VR,
+        little_endian=syntax.is_little_endian,
+    )
     return path
 
 
