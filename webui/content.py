@@ -12,7 +12,7 @@ PREFIX_BYTES = 64 << 10
 
 ZIP = "application/zip"
 DICOM = "application/dicom"
-_UID = re.compile(r"^[0-9.]{1,64}$")
+_UID = re.compile(r"^(?=.{1,64}$)[0-9]+(\.[0-9]+)*$")
 _LONG_FORM = frozenset(
     {b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"}
 )

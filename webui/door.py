@@ -7,15 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import audit
 from db.intake import Accepted, Arrival, Origin, QueueFull, intake
-from db.models import Batch
-from db.objects import StoreError, StoreFull
+from db.models import Batch, Source
+from db.objects import StoreError, StoreFull, file_digest
 from db.states import Priority, Purpose
 from webui import archive, auth, content
 from webui.content import Content, NotTaken
@@ -47,6 +49,10 @@ class Parcel:
     file: Any
     content: Content | None
     refusal: NotTaken | None = None
+
+
+class ClosedNow(NotTaken):
+    """Nothing more can come in at this time."""
 
 
 @dataclass
@@ -102,8 +108,10 @@ def take(parcels: Iterable[Parcel], wishes: Wishes, *, together: bool) -> Outcom
                 batch = batch or (_new_batch() if together else None)
                 outcome.accepted.append((parcel, _bring(parcel, wishes, batch)))
                 continue
-            except NotTaken as error:
+            except ClosedNow as error:
                 refusal = stopped = error
+            except NotTaken as error:
+                refusal = error
         outcome.refused.append((parcel, refusal))
         if parcel.file is not None:
             discard(parcel.file)
@@ -111,7 +119,7 @@ def take(parcels: Iterable[Parcel], wishes: Wishes, *, together: bool) -> Outcom
 
 
 def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
-    """One parcel through the common door. Raises :class:`NotTaken` when nothing more can come in now."""
+    """One parcel through the common door. Raises :class:`NotTaken`, :class:`ClosedNow` for all after it."""
     assert parcel.content is not None
     here, actor = services(), auth.actor()
     found = parcel.content
@@ -132,6 +140,8 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
     )
     origin = Origin(wishes.kind, address=client_address(), user_id=actor.user_id, actor=actor.user)
     try:
+        if found.media_type != content.DICOM:
+            _refuse_other_demographics(parcel.file.path, wishes.demographics)
         accepted = intake(
             here.database, here.store, arrival, origin, max_waiting=here.settings.queue.max_waiting
         )
@@ -145,15 +155,15 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
                 address=client_address(),
             )
     except QueueFull as error:
-        raise NotTaken("The queue is full; try again later.", "queue-full") from error
+        raise ClosedNow("The queue is full; try again later.", "queue-full") from error
     except (StoreFull, NoRoom) as error:
-        raise NotTaken("There is no room left for new images.", "no-room") from error
+        raise ClosedNow("There is no room left for new images.", "no-room") from error
     except StoreError as error:
         log.error("upload not stored", error=type(error).__name__)
-        raise NotTaken("The store does not answer; try again later.", "store") from error
+        raise ClosedNow("The store does not answer; try again later.", "store") from error
     except SQLAlchemyError as error:
         log.error("upload not recorded", error=type(error).__name__)
-        raise NotTaken("The database does not answer; try again later.", "database") from error
+        raise ClosedNow("The database does not answer; try again later.", "database") from error
     log.info(
         "upload taken",
         job=accepted.job_id,
@@ -162,6 +172,16 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         kind=wishes.kind,
     )
     return accepted
+
+
+def _refuse_other_demographics(file: Path, said: dict[str, Any] | None) -> None:
+    """A picture that is here already keeps what was said of it: nobody's image gets another one's name."""
+    with file.open("rb") as stream:
+        digest = file_digest(stream)
+    with services().database.read() as session:
+        known = session.execute(select(Source.demographics).where(Source.sha256 == digest)).first()
+    if known is not None and (known[0] or {}) != (said or {}):
+        raise NotTaken("This very picture is here already, under other demographics.", "other-demographics")
 
 
 def _new_batch() -> int:

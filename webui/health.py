@@ -75,7 +75,11 @@ def not_ready(here: Services) -> list[str]:
         with here.database.read() as session:
             if queue.waiting(session) >= here.settings.queue.max_waiting:
                 reasons.append("The queue is full.")
-            alive = {row.role for row in presence.alive(session)}
+            rows = presence.alive(session)
+        workers = [row for row in rows if row.role == "worker"]
+        if workers and all(row.info.get("problem") for row in workers):
+            reasons.append("No worker can load its model.")
+        alive = {row.role for row in rows}
         reasons += [f"No {role} is running." for role in ROLES if role not in alive]
     except schema.SchemaError:
         reasons.append("The database is of another version; run `cxr-sr db upgrade`.")

@@ -19,7 +19,8 @@ def examine(database: Database, store: ObjectStore, job_id: int, *, name: str = 
     """Fill in what the worker reads from the header, and its preview."""
     with database.write() as session:
         source = session.get_one(Source, session.get_one(Job, job_id).source_id)
-        patient = Patient(patient_id=PATIENT_ID, name=name, birth_date="19500102", sex="F")
+        known = session.query(Patient).filter(Patient.name == name).one_or_none()
+        patient = known or Patient(patient_id=PATIENT_ID, name=name, birth_date="19500102", sex="F")
         study = Study(
             patient=patient,
             study_instance_uid=f"1.9.{job_id}",

@@ -362,3 +362,18 @@ def test_file_names_are_for_people_alone() -> None:
     assert door.display_name("a\x00b\u202egnp.exe") == "abgnp.exe"
     assert door.display_name("") == "unnamed"
     assert len(door.display_name("x" * 999)) == 200
+
+
+def test_a_picture_that_is_here_already_never_gets_another_patients_name(
+    anna: Person, database: Database
+) -> None:
+    first = anna.upload(("a.png", png()), PatientName="Doe^Jane")
+    again = anna.upload(("a.png", png()), PatientName="Doe^Jane")
+    assert again.get_json()["jobs"][0]["id"] == first.get_json()["jobs"][0]["id"]
+    for fields in ({"PatientName": "Roe^Richard"}, {}):
+        answer = anna.upload(("b.png", png()), **fields)
+        assert answer.status_code == 409
+        assert answer.get_json()["type"] == "urn:cxr-sr:problem:other-demographics"
+    mixed = anna.upload(("b.png", png()), ("c.png", png(9)), PatientName="Roe^Richard").get_json()
+    assert [job["file"] for job in mixed["jobs"]] == ["c.png"], "the others of the upload go on"
+    assert len(_jobs(database)) == 2

@@ -36,7 +36,13 @@ def test_the_system_tells_of_roles_destinations_disk_and_model(
         1,
     )
     assert found["disk"]["accepts"]
-    assert found["enhancer"] == {"model": "srgan", "version": "1", "device": "cpu", "running": True}
+    assert found["enhancer"] == {
+        "model": "srgan",
+        "version": "1",
+        "device": "cpu",
+        "running": True,
+        "problem": None,
+    }
     assert found["jobs"]["delivering"] == 1
     assert found["dicom_port"] == 11112
 

@@ -28,6 +28,7 @@ _STATUS = {
     "encrypted": 422,
     "store": 503,
     "database": 503,
+    "other-demographics": 409,
 }
 _BACKSLASH_OR_CONTROL = re.compile(r"[\\\x00-\x1f\x7f]")
 
@@ -91,7 +92,7 @@ class DepositForm(Demographics):
 @upload
 @operation(
     "Bring images in", tag="jobs", form=DepositForm, multipart_file=True, answers={202: Accepted},
-    problems=(413, 415, 422, 507),
+    problems=(409, 413, 415, 422, 507),
 )  # fmt: skip
 def deposit() -> Response:
     """Field `file`, once or more: DICOM, PNG, JPEG, TIFF, or a ZIP of them.

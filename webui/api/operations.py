@@ -66,9 +66,9 @@ def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None =
     return Response(model.model_dump_json(), status=status, content_type="application/json", headers=headers)
 
 
-def read_query(model: type[Model]) -> Model:
-    """The query string as `model`; raises :class:`webui.errors.Invalid`."""
-    return _validated(model, request.args.to_dict())
+def read_query(model: type[Model], values: Mapping[str, str] | None = None) -> Model:
+    """The query string, or `values` made of it, as `model`; raises :class:`webui.errors.Invalid`."""
+    return _validated(model, request.args.to_dict() if values is None else dict(values))
 
 
 def read_body(model: type[Model]) -> Model:

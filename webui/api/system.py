@@ -91,6 +91,7 @@ class EnhancerView(BaseModel):
     version: str | None
     device: str
     running: bool
+    problem: str | None = Field(description="Why a running worker cannot enhance.")
 
 
 class SystemView(BaseModel):
@@ -159,14 +160,16 @@ def _destination(session: Session, destination: Destination) -> DestinationView:
 
 
 def _enhancer(here: Services, workers: list[dict[str, Any]]) -> EnhancerView:
-    info = workers[0] if workers else {}
+    able = [info for info in workers if not info.get("problem")]
+    info = (able or workers or [{}])[0]
     configured = here.settings.enhancer
-    version = info.get("version") or info.get("model_version")
+    version = info.get("version")
     return EnhancerView(
         model=str(info.get("model") or configured.model.rsplit("/", 1)[-1]),
         version=str(version) if version else None,
         device=str(info.get("device") or configured.device),
         running=bool(workers),
+        problem=str(info["problem"]) if info.get("problem") else None,
     )
 
 

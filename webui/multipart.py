@@ -1,0 +1,101 @@
+"""The body of a `multipart/related` request, read as it arrives: parts go to files, never to memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+CHUNK = 64 << 10
+MAX_HEAD_BYTES = 8 << 10
+MAX_PARTS = 1000
+
+
+class Malformed(ValueError):
+    """The body is not what its boundary promises."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part: its media type in lower case, without parameters, and the file with its bytes."""
+
+    media_type: str
+    file: Any
+
+
+def parts(stream: IO[bytes], boundary: str, new_file: Callable[[], Any]) -> Iterator[Part]:
+    """Each part of a body, one after the other. Raises :class:`Malformed`."""
+    if not 1 <= len(boundary) <= 70:
+        raise Malformed("a boundary has 1 to 70 characters")
+    reader = _Reader(stream, b"\r\n--" + boundary.encode("latin-1", "replace"))
+    reader.skip_body()
+    for _ in range(MAX_PARTS):
+        head = reader.read_head()
+        if head is None:
+            return
+        file = new_file()
+        reader.read_body(file.write)
+        yield Part(_media_type(head), file)
+    raise Malformed("too many parts")
+
+
+class _Reader:
+    """A window on the stream that always holds enough to see a whole delimiter."""
+
+    def __init__(self, stream: IO[bytes], delimiter: bytes) -> None:
+        self.stream, self.delimiter = stream, delimiter
+        self.window = b"\r\n"  # so that a body that begins with its boundary has a whole delimiter
+
+    def skip_body(self) -> None:
+        """Go to behind the next delimiter."""
+        self.read_body(lambda _data: None)
+
+    def read_body(self, write: Callable[[bytes], Any]) -> None:
+        """Hand on what comes before the next delimiter, and go to behind it."""
+        while (at := self.window.find(self.delimiter)) < 0:
+            keep = len(self.delimiter) - 1
+            if len(self.window) > keep:
+                write(self.window[:-keep])
+                self.window = self.window[-keep:]
+            self._more()
+        if at:
+            write(self.window[:at])
+        self.window = self.window[at + len(self.delimiter) :]
+
+    def read_head(self) -> bytes | None:
+        """Header lines of the part that begins here; None when the delimiter was the last."""
+        while len(self.window) < 2:
+            self._more()
+        if self.window.startswith(b"--"):
+            return None
+        padding = self._through(b"\r\n")
+        if padding.strip(b" \t\r\n"):
+            raise Malformed("something follows a boundary on its line")
+        while len(self.window) < 2:
+            self._more()
+        if self.window.startswith(b"\r\n"):
+            self.window = self.window[2:]
+            return b""
+        return self._through(b"\r\n\r\n")
+
+    def _through(self, ending: bytes) -> bytes:
+        while (at := self.window.find(ending)) < 0:
+            if len(self.window) > MAX_HEAD_BYTES:
+                raise Malformed("the header of a part is too long")
+            self._more()
+        taken, self.window = self.window[:at], self.window[at + len(ending) :]
+        return taken
+
+    def _more(self) -> None:
+        data = self.stream.read(CHUNK)
+        if not data:
+            raise Malformed("the body ends within a part")
+        self.window += data
+
+
+def _media_type(head: bytes) -> str:
+    for line in head.split(b"\r\n"):
+        name, _, value = line.partition(b":")
+        if name.strip().lower() == b"content-type":
+            return value.decode("latin-1").split(";", 1)[0].strip().lower()
+    return ""
