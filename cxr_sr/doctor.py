@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_sr.unbuilt import asked_for
+
 if TYPE_CHECKING:
     from config import Destination, Settings
 
@@ -39,7 +41,8 @@ def examine(config: Path | None) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("configuration", False, " ".join(str(error).split()))
         return
-    yield Check("configuration", True, f"read; data in {settings.data_dir}")
+    missing = list(asked_for(settings))
+    yield Check("configuration", not missing, "; ".join(missing) or f"read; data in {settings.data_dir}")
     for name, check in checks(settings):
         began = time.monotonic()
         try:

@@ -44,7 +44,7 @@ def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> N
         _watch(lifeline, stop)
     run: Callable[[Settings, threading.Event], None] = importlib.import_module(ROLES[name]).run
     run(settings, stop)
-    if not stop.is_set() and lifeline is not None:
+    if not stop.is_set():
         raise Failure(f"the {name} ended by itself")
 
 

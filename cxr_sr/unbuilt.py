@@ -1,0 +1,37 @@
+"""Settings that have a name already but no code yet: a node that was asked for one does not start.
+
+Ignoring them would be worse than refusing: images would travel in the clear where somebody asked for TLS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cxr_sr.failure import Failure
+
+if TYPE_CHECKING:
+    from config import Settings
+
+
+def asked_for(settings: Settings) -> Iterator[str]:
+    """The keys that ask for what is not there, each with what to do."""
+    for number, destination in enumerate(settings.destinations):
+        key = f"destinations.{number}"
+        if destination.tls:
+            yield f"{key}.tls: TLS to archives is not built yet; use a tunnel, or a network that you trust"
+        if destination.storage_commitment:
+            yield f"{key}.storage_commitment: storage commitment is not built yet; leave it out"
+        if destination.label != "none":
+            yield f"{key}.label: labels in the image are not built yet; the header always says what it is"
+    for number, rule in enumerate(settings.rules):
+        if rule.forward_original == "if_missing":
+            yield f"rules.{number}.forward_original: only never and always are built yet"
+    if not settings.storage.url.startswith("file:"):
+        yield "storage.url: only file:// is built yet"
+
+
+def refuse(settings: Settings) -> None:
+    """Raise :class:`Failure` with the first of :func:`asked_for`."""
+    for sentence in asked_for(settings):
+        raise Failure(sentence)
