@@ -112,7 +112,7 @@ def _sentence(error: ValidationError, file: Path | None, variables: Mapping[tupl
         return f"{origin or 'the settings'}: {'.'.join(key)}: {first['msg']}"
     key, expected = _problem(first)
     text = f"{_origin(key, file, variables) or 'the settings'}: {'.'.join(key)}: {expected}"
-    more = len({problem["loc"][:2] for problem in problems}) - 1
+    more = len({_problem(problem)[0] for problem in problems}) - 1
     return f"{text} (and {more} more)" if more else text
 
 

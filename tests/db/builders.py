@@ -60,20 +60,18 @@ def claim(session: Session, owner: str = "worker", seconds: float = 60) -> Lease
 
 def result(**values: Any) -> NewResult:
     name = uuid.uuid4().hex
-    return NewResult(
-        **{
-            "object_key": f"results/{name[:2]}/{name}.dcm",
-            "sha256": name * 2,
-            "size_bytes": 20,
-            "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1",
-            "sop_instance_uid": f"2.25.{uuid.uuid4().int}",
-            "series_instance_uid": f"2.25.{uuid.uuid4().int}",
-            "rows": 4,
-            "columns": 4,
-            "figures": {},
-        }
-        | values
-    )
+    usual: dict[str, Any] = {
+        "object_key": f"results/{name[:2]}/{name}.dcm",
+        "sha256": name * 2,
+        "size_bytes": 20,
+        "sop_class_uid": "1.2.840.10008.5.1.4.1.1.1",
+        "sop_instance_uid": f"2.25.{uuid.uuid4().int}",
+        "series_instance_uid": f"2.25.{uuid.uuid4().int}",
+        "rows": 4,
+        "columns": 4,
+        "figures": {},
+    }
+    return NewResult(**usual | values)
 
 
 def finished(session: Session, *addresses: Address, review: bool = False, **more: Any) -> Job:

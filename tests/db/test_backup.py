@@ -8,7 +8,7 @@ import stat
 import threading
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 
 from db import Database, audit, people, queue, schema
 from db.models import AuditEvent, Base, Delivery, Job, JobEvent, Source, User
@@ -157,5 +157,5 @@ def test_the_audit_trail_of_a_restored_state_still_only_grows(filled, tmp_path):
     with restored.write() as session:
         assert session.scalars(select(User.name)).all() == ["anna"]
         with pytest.raises(Exception, match="only added"):
-            session.execute(AuditEvent.__table__.delete())
+            session.execute(delete(AuditEvent))
     restored.close()
