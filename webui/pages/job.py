@@ -70,7 +70,7 @@ def _figures(job: Job) -> list[tuple[str, str]]:
     rows.append(("File", words.size(job.result.size_bytes)))
     consistency = measured.get("consistency") or {}
     for key, title in (
-        ("rms", "Consistency, mean"),
+        ("rms", "Consistency, RMS"),
         ("p999", "99.9 % of places"),
         ("maximum", "Worst place"),
     ):
@@ -80,7 +80,7 @@ def _figures(job: Job) -> list[tuple[str, str]]:
 
 
 def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
-    rows: list[tuple[str, Any]] = []
+    rows: list[tuple[str, str]] = []
     if source.columns:
         depth = f", {source.bits_stored} bits {source.photometric or ''}" if source.bits_stored else ""
         rows.append(("Source", f"{source.columns} × {source.rows}{depth}"))
@@ -100,6 +100,7 @@ def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
     if source.times_received > 1:
         came += f", {source.times_received} times"
     rows.append(("Came by", came))
+    rows.append(("Received", words.moment(source.received_at)))
     if source.file_name:
         rows.append(("File", source.file_name))
     if source.series:
@@ -108,4 +109,4 @@ def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
         rows.append(("Source UID", source.sop_instance_uid))
     if job.result:
         rows.append(("Result UID", job.result.sop_instance_uid))
-    return [(title, str(value)) for title, value in rows]
+    return rows

@@ -37,13 +37,17 @@ export function announce(sentence: string): void {
 
 async function fetchPage(): Promise<Document | null> {
   const form = document.querySelector<HTMLFormElement>("form[data-refresh]");
-  const request: RequestInit = { credentials: "same-origin", headers: { "X-Live": "1" } };
+  const request: RequestInit = { credentials: "same-origin" };
   if (form) {
     request.method = "POST";
     request.body = new URLSearchParams(new FormData(form) as unknown as Record<string, string>);
   }
   const response = await fetch(form ? form.action : location.href, request);
-  if (!response.ok || (response.redirected && new URL(response.url).pathname !== location.pathname)) return null;
+  if (response.redirected && new URL(response.url).pathname === "/login") {
+    location.assign(response.url); // the login has ended: what the page shows must go
+    return null;
+  }
+  if (!response.ok) return null;
   return new DOMParser().parseFromString(await response.text(), "text/html");
 }
 
@@ -146,12 +150,14 @@ export function follow(): void {
       const word = sign.querySelector("span");
       if (word) word.textContent = liveness === "live" ? "Live" : "Not live";
     }
-    if (liveness === "live" && seen === "lost") void refresh();
+    // Back after a pause: catch up. Refused: see whether the login has ended.
+    if (liveness !== seen && (seen || liveness === "lost")) void refresh();
     seen = liveness;
   });
   onEvent((event) => {
     if (only !== null && event.id !== null && event.id !== only) return;
-    if (event.id !== null && body.querySelector("[data-live]")) tell(event.id, event.state);
+    if (!body.querySelector("[data-live]")) return;
+    if (event.id !== null) tell(event.id, event.state);
     window.clearTimeout(timer);
     timer = window.setTimeout(() => void refresh(), GATHER_MS);
   });
