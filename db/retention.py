@@ -58,7 +58,7 @@ def purge(
 
 
 def sweep_orphans(database: Database, store: ObjectStore, older_than: datetime) -> int:
-    """Remove objects that no row names and files left in the spool, both last written before that time."""
+    """Remove objects that no row names, stored before that time. The spool is its users' own affair."""
     swept = 0
     for keys in _parts(store.keys(older_than), 500):
         with database.read() as session:
@@ -66,14 +66,6 @@ def sweep_orphans(database: Database, store: ObjectStore, older_than: datetime) 
         for key in set(keys) - named:
             store.delete(key)
             swept += 1
-    limit = older_than.timestamp()
-    for file in store.spool.iterdir():
-        try:
-            if file.is_file() and file.stat().st_mtime < limit:
-                file.unlink()
-                swept += 1
-        except FileNotFoundError:  # its owner was quicker
-            continue
     return swept
 
 
