@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -99,6 +100,9 @@ class Examiner:
         """
         with self._lock:
             child, self._spare = self._spare, None
+        if child is not None and child.process.poll() is not None:  # somebody else ended it while it waited
+            child.end()
+            child = None
         if child is None:
             child = _Child(self._environment)
         try:
@@ -151,7 +155,7 @@ class _Child:
             crash = slow
         except BrokenPipeError:
             output = ""
-        messages = {message["kind"]: message for message in map(json.loads, output.splitlines())}
+        messages = {message["kind"]: message for message in _whole_lines(output)}
         status = self.process.wait()
         if crash is None and status != 0:
             crash = slow if -status == signal.SIGXCPU else _crash(status)
@@ -184,6 +188,13 @@ class _Child:
                 os.close(descriptor)
             except OSError:
                 pass
+
+
+def _whole_lines(output: str) -> Iterator[dict[str, Any]]:
+    """The messages; the last line may have been cut off by the child's death."""
+    for line in output.splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
 
 
 def _examination(

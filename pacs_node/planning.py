@@ -91,7 +91,7 @@ class Planner:
         job = queue.held(session, lease)
         source = job.source
         source.preview_key = source.preview_key or preview_key
-        related = records.note_examination(session, source, examined)
+        related = records.note_examination(session, source, examined, by_person=task.by_person)
         events.record(session, job.id, "examined", message=_said(examined, related), actor=self.actor)
         if examined.refusal is not None or decided is None:
             assert examined.refusal is not None
@@ -135,6 +135,7 @@ class Planner:
     def _ended_by_relation(self, session: Session, lease: Lease, related: records.Related) -> bool:
         """Whether a resend or a conflict ends the job. (A person who asks for it again gets it.)"""
         if related.relation is Relation.RESEND:
+            assert related.to is not None
             earlier = records.already_served(session, related.to)
             if earlier is None:
                 return False

@@ -28,6 +28,8 @@ from pacs_node.errors import Reason, Refused
 
 MAX_ELEMENT = 4 << 20
 """Longest value of an element that is carried along, in bytes."""
+MAX_ELEMENTS = 20_000
+"""Elements within one sequence: each takes far more memory in whoever reads it than in the file."""
 MAX_HEADER = 16 << 20
 """Longest header without pixels, in bytes."""
 _PIXELS = 0x7FE0
@@ -103,8 +105,8 @@ def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> byt
     element: Any = ds.get_item(tag)
     if isinstance(element, RawDataElement):
         parsed = convert_raw_data_element(element, encoding=encodings, ds=ds)  # fails here, not in the parent
-        if isinstance(parsed, DataElement) and parsed.VR != VR.SQ:
-            _ = parsed.value
+        if isinstance(parsed, DataElement) and _elements(parsed, MAX_ELEMENTS) > MAX_ELEMENTS:
+            raise ValueError("too many elements")
         vr = element.VR or (dictionary_VR(tag) if dictionary_has_tag(tag) else None)
         if not as_is or element.VR is None:
             if vr in _TEXT and element.value is not None and len(element.value) < 0xFFFE:
@@ -115,6 +117,22 @@ def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> byt
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     write_data_element(buffer, element, encodings)
     return buffer.getvalue()
+
+
+def _elements(element: DataElement, limit: int) -> int:
+    """Number of elements within a sequence, nested ones too; counted no further than `limit`."""
+    if element.VR != VR.SQ:
+        return 1
+    count = 0
+    for item in element.value:
+        count += 1
+        for inner in item:
+            count += _elements(inner, limit - count)
+            if count > limit:
+                return count
+        if count > limit:
+            return count
+    return count
 
 
 def _resolve_ambiguity(ds: Dataset) -> None:

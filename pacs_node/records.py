@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from db.models import Job, ModelVersion, Patient, Result, Series, Source, Study
-from db.states import JobState, Relation
+from db.states import JobState, Purpose, Relation
 from db.types import utcnow
 from enhancer import ModelInfo
 from pacs_node.examine import Examination
@@ -39,10 +39,13 @@ class Related:
     to: int | None = None
 
 
-def note_examination(session: Session, source: Source, examined: Examination) -> Related:
-    """Fill the source's second block and its patient, study and series; say what it is to earlier sources.
+def note_examination(
+    session: Session, source: Source, examined: Examination, *, by_person: bool = False
+) -> Related:
+    """Fill the source's second block and its patient, study and series; say what it is to other sources.
 
-    Locks every source of the same SOP Instance UID: of two that are examined at once, one sees the other.
+    Of two that are examined at once, the second sees the first. by_person: the job is one that a person asked
+    for; what persons bring says nothing about what modalities send, only the other way round.
     """
     said = examined.facts
     source.sop_class_uid = said.sop_class or source.sop_class_uid
@@ -57,70 +60,57 @@ def note_examination(session: Session, source: Source, examined: Examination) ->
         source.photometric = fmt.photometric
     source.series = _series(session, said)
     session.flush()
-    related = _relate(session, source)
+    related = _relate(session, source, clinical=not by_person)
     source.relation, source.related_source_id = related.relation, related.to
     source.examined_at = source.examined_at or utcnow()
     return related
 
 
-def earlier_sources(session: Session, source: Source) -> list[Source]:
-    """Examined sources with the same SOP Instance UID that came before, oldest first; locked."""
-    if not source.sop_instance_uid:
-        return []
-    query = (
-        select(Source)
-        .where(Source.sop_instance_uid == source.sop_instance_uid)
-        .order_by(Source.id)
-        .with_for_update(key_share=True)
-    )
-    return [
-        other
-        for other in session.scalars(query)
-        if other.id != source.id and other.examined_at is not None and other.relation is not None
-        and (source.examined_at is None or other.examined_at <= source.examined_at)
-    ]  # fmt: skip
-
-
 def is_superseded(session: Session, source: Source) -> bool:
-    """Whether an amendment of the same image was examined after `source`: a result of this one would be
+    """Whether the same pixels arrived later under corrected attributes: a result of `source` would be
     stale."""
-    if not source.sop_instance_uid or source.examined_at is None:
-        return False
-    query = select(Source.id).where(
-        Source.sop_instance_uid == source.sop_instance_uid,
-        Source.id != source.id,
-        Source.relation == Relation.AMENDMENT,
-        Source.origin_kind != "upload",
-        Source.examined_at > source.examined_at,
+    return any(
+        other.id > source.id
+        and other.pixel_digest == source.pixel_digest
+        and other.header_digest != source.header_digest
+        for other in _others(session, source, clinical=True)
     )
-    return session.scalar(query.limit(1)) is not None
 
 
-def already_served(session: Session, source_id: int | None) -> Job | None:
-    """The job of an earlier copy that makes a new one needless: not failed, not cancelled."""
-    if source_id is None:
-        return None
-    query = select(Job).where(Job.source_id == source_id, Job.state.in_(_ALIVE)).order_by(Job.id.desc())
+def already_served(session: Session, source_id: int) -> Job | None:
+    """The clinical job of an earlier copy that makes a new one needless: not failed, not cancelled."""
+    query = (
+        select(Job)
+        .where(Job.source_id == source_id, Job.purpose == Purpose.CLINICAL, Job.state.in_(_ALIVE))
+        .order_by(Job.id.desc())
+    )
     return session.scalar(query.limit(1))
 
 
 def jobs_to_retract(session: Session, source: Source) -> list[Job]:
-    """Jobs of earlier sources of the same image whose results an amendment replaces."""
-    ids = [other.id for other in earlier_sources(session, source) if other.relation != Relation.CONFLICT]
-    if not ids:
-        return []
+    """Clinical jobs of earlier sources with the same pixels, whose results an amendment replaces."""
+    ids = [
+        other.id
+        for other in _others(session, source, clinical=True)
+        if other.id < source.id and other.pixel_digest == source.pixel_digest
+    ]
     query = (
         select(Job)
-        .where(Job.source_id.in_(ids), Job.result_id.is_not(None), Job.state != JobState.RETRACTED)
+        .where(
+            Job.source_id.in_(ids),
+            Job.purpose == Purpose.CLINICAL,
+            Job.result_id.is_not(None),
+            Job.state != JobState.RETRACTED,
+        )
         .order_by(Job.id)
     )
-    return list(session.scalars(query))
+    return list(session.scalars(query)) if ids else []
 
 
 def reusable_result(session: Session, source: Source, model_version_id: int, scale: int) -> Result | None:
-    """A stored result on the same pixels by the same model at the same scale, for an amendment to be
-    rebuilt on."""
-    ids = [o.id for o in earlier_sources(session, source) if o.pixel_digest == source.pixel_digest]
+    """A stored result on the same pixels by the same model at the same scale, to rebuild the header on."""
+    others = _others(session, source, clinical=False)
+    ids = [other.id for other in others if other.pixel_digest == source.pixel_digest]
     if not ids or source.pixel_digest is None:
         return None
     query = (
@@ -148,19 +138,51 @@ def model_version(session: Session, info: ModelInfo) -> ModelVersion:
     )
 
 
-def _relate(session: Session, source: Source) -> Related:
-    """Against the newest earlier source that is no conflict: what is current for that SOP Instance UID."""
-    earlier = [o for o in earlier_sources(session, source) if o.series is not None]
-    if not earlier or source.pixel_digest is None:
+def _relate(session: Session, source: Source, *, clinical: bool) -> Related:
+    """The relation to the other sources of the same SOP Instance UID that are examined already.
+
+    The same content is a resend. The same pixels that arrived earlier under other attributes are amended
+    by this one. Other pixels are a conflict, in whatever order they came. A source that is examined again
+    compares itself with what was there the first time.
+    """
+    others = _others(session, source, clinical=clinical)
+    if source.examined_at is not None:
+        others = [o for o in others if o.examined_at is not None and o.examined_at <= source.examined_at]
+    if source.pixel_digest is None:
         return Related(Relation.ORIGINAL)
-    for other in reversed(earlier):
+    for other in others:
         if (other.pixel_digest, other.header_digest) == (source.pixel_digest, source.header_digest):
             return Related(Relation.RESEND, other.id)
-    same_pixels = [o for o in earlier if o.pixel_digest == source.pixel_digest]
-    if same_pixels:
-        return Related(Relation.AMENDMENT, same_pixels[-1].id)
-    with_pixels = [o for o in earlier if o.pixel_digest is not None]
-    return Related(Relation.CONFLICT, with_pixels[0].id) if with_pixels else Related(Relation.ORIGINAL)
+    amended = [o for o in others if o.pixel_digest == source.pixel_digest and o.id < source.id]
+    if amended:
+        return Related(Relation.AMENDMENT, amended[-1].id)
+    if any(other.pixel_digest == source.pixel_digest for other in others):
+        return Related(Relation.ORIGINAL)  # amended already by one that arrived later: see is_superseded
+    apart = [other for other in others if other.pixel_digest is not None]
+    return Related(Relation.CONFLICT, apart[0].id) if apart else Related(Relation.ORIGINAL)
+
+
+def _others(session: Session, source: Source, *, clinical: bool) -> list[Source]:
+    """Examined sources with the same SOP Instance UID in the order in which they arrived; all of them locked.
+
+    clinical: only those that a modality sent.
+    """
+    if not source.sop_instance_uid:
+        return []
+    query = (
+        select(Source)
+        .where(Source.sop_instance_uid == source.sop_instance_uid)
+        .order_by(Source.id)
+        .with_for_update(key_share=True)
+    )
+    others = [other for other in session.scalars(query) if other.id != source.id and other.examined_at]
+    if clinical and others:
+        by_modality = select(Job.source_id).where(
+            Job.source_id.in_([other.id for other in others]), Job.purpose == Purpose.CLINICAL
+        )
+        sent = set(session.scalars(by_modality))
+        others = [other for other in others if other.id in sent]
+    return others
 
 
 def _series(session: Session, said: HeaderFacts) -> Series:

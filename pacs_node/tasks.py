@@ -56,11 +56,18 @@ def read_task(session: Session, lease: Lease, installation: UUID) -> Task:
     )
 
 
+def _kind(job: Job, source: Source) -> str:
+    """How this job's object came. One source may have come by both doors: its jobs' purposes tell."""
+    if job.purpose is Purpose.MANUAL:
+        return "upload"
+    return "dimse" if source.origin_kind == "upload" else source.origin_kind
+
+
 def _asked(job: Job, source: Source, is_picture: bool) -> Asked:
     wishes = job.requested or {}
     named = wishes.get("destinations")
     return Asked(
-        kind=source.origin_kind,
+        kind=_kind(job, source),
         calling_ae_title=source.origin_ae_title or "",
         called_ae_title=source.origin_called_ae_title or "",
         address=source.origin_address or "",

@@ -249,6 +249,31 @@ def test_odd_values_of_real_devices_are_carried_along_or_dropped_and_named(exami
     assert seen.facts.study.date == "202451"
 
 
+def test_a_sequence_of_a_hundred_thousand_items_is_left_in_the_child(examiner, tmp_path):
+    ds = variants.cr()
+    item = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
+    ds.add_new(0x00081140, "UN", item * 100_000)
+    path = variants.written(ds, tmp_path / "a.dcm")
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x40\x11UN") + 4
+    path.write_bytes(content[:at] + b"SQ" + content[at + 2 :])
+
+    seen = examiner.examine(path)
+
+    assert seen.dropped == ("ReferencedImageSequence",)
+    assert seen.image is not None
+
+
+def test_a_waiting_child_that_was_killed_is_replaced(tmp_path):
+    path = variants.written(variants.cr(), tmp_path / "a.dcm")
+    with Examiner() as examiner:
+        assert examiner._spare is not None
+        examiner._spare.process.kill()
+        examiner._spare.process.wait()
+
+        assert examiner.examine(path).image is not None
+
+
 def test_a_picture_becomes_a_secondary_capture(examiner, tmp_path):
     path = tmp_path / "a.png"
     values = variants.chest_values(16)

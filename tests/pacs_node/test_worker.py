@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from db import queue
-from db.states import DeliveryState, JobState, Relation
+from db.states import DeliveryState, JobState, Priority, Relation
 from enhancer import IdentityModel
 from pacs_node import codecs
 from pacs_node.examine import Limits
@@ -307,3 +307,27 @@ def test_a_person_who_uploads_an_altered_copy_retracts_nothing(clinic):
 
     assert uploaded.state is JobState.DONE
     assert clinic.job(first.id).state is JobState.DELIVERING
+
+
+def test_what_a_modality_sends_goes_to_the_archive_though_a_person_uploaded_it_before(clinic):
+    source = variants.cr()
+    uploaded = clinic.serve(source, kind="upload")
+    sent = clinic.serve(source)
+    again = clinic.serve(variants.encoded(source, codecs.RLE_LOSSLESS))
+
+    assert (uploaded.state, uploaded.deliveries) == (JobState.DONE, [])
+    assert (sent.state, len(sent.deliveries)) == (JobState.DELIVERING, 1)
+    assert sent.result.id == uploaded.result.id
+    assert (again.state, again.reason_code) == (JobState.SKIPPED, "resend")
+
+
+def test_an_image_that_is_examined_after_its_own_amendment_is_not_delivered(clinic):
+    source = variants.cr()
+    stale = clinic.receive(source, priority=Priority.BULK)
+    source.AccessionNumber = "CORRECTED"
+    current = clinic.receive(source, priority=Priority.STAT)
+    clinic.work()
+
+    assert clinic.job(current.job_id).state is JobState.DELIVERING
+    job = clinic.job(stale.job_id)
+    assert (job.state, job.reason_code, job.deliveries) == (JobState.SKIPPED, "amended", [])
