@@ -208,7 +208,7 @@ def _logged(duty: Callable[[], None]) -> Callable[[], None]:
         try:
             duty()
         except Exception as error:  # noqa: BLE001 - a duty that fails must not end the others
-            log.error("duty-failed", duty=duty.__name__, error=type(error).__name__, message=str(error)[:300])
+            log.error("duty-failed", duty=duty.__name__, exc_info=error)
         else:
             log.debug("duty-done", duty=duty.__name__, seconds=round(time.monotonic() - began, 3))
 
