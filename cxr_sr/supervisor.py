@@ -187,6 +187,14 @@ def prepare(settings: Settings) -> tuple[str, str] | None:
         database.close()
 
 
+def welcome(administrator: tuple[str, str] | None) -> None:
+    """Tell the first administrator's name and password, on the terminal and nowhere else."""
+    if administrator is not None:
+        name, password = administrator
+        line = f"First start: log in as {name} with the password {password} (shown only once)."
+        print(line, file=sys.stderr, flush=True)
+
+
 def free_port(host: str) -> int:
     """A TCP port that nobody listens on at the moment."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
@@ -242,6 +250,7 @@ def serve_roles(settings: Settings, config: Path | None, roles: Sequence[str]) -
     stop_on_signals(stop)
     _second_signal_kills(stop, kill)
     with node_lock(settings.data_dir):
+        welcome(prepare(settings))
         environment = fixed_ports(settings)
         supervisor = Supervisor(roles, role_command(config), environment)
         told = (settings, environment, roles, datetime.now(UTC), stop)

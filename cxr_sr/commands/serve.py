@@ -35,15 +35,12 @@ def serve(config: Path | None, roles: tuple[str, ...], lifeline: int | None) -> 
 
         run_role(roles[0], settings, lifeline=lifeline)
         return
-    from cxr_sr.supervisor import prepare, serve_roles
+    from cxr_sr import supervisor
 
-    administrator = prepare(settings)
-    if administrator is not None:
-        name, password = administrator
-        click.echo(f"First start: log in as {name} with the password {password} (shown only once).", err=True)
     if len(roles) == 1:
         from cxr_sr.roles import run_role
 
+        supervisor.welcome(supervisor.prepare(settings))
         run_role(roles[0], settings)
         return
-    serve_roles(settings, config, roles or tuple(ROLES))
+    supervisor.serve_roles(settings, config, roles or tuple(ROLES))
