@@ -207,7 +207,7 @@ def _logged(duty: Callable[[], None]) -> Callable[[], None]:
         began = time.monotonic()
         try:
             duty()
-        except Exception as error:  # noqa: BLE001 - a duty that fails must not end the others
+        except Exception as error:  # one that fails must not end the others
             log.error("duty-failed", duty=duty.__name__, exc_info=error)
         else:
             log.debug("duty-done", duty=duty.__name__, seconds=round(time.monotonic() - began, 3))
