@@ -29,6 +29,7 @@ help:
 	@echo "make test     the test suite (ARGS='tests/db -k lease' for a part)"
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
+	@echo "make screenshots  the README's pictures of the pages, from a demo"
 	@echo "make lock     write the locks again from pyproject.toml (UPGRADE=1: newer versions)"
 	@echo "make clean    remove everything that these commands built, except var/"
 
@@ -91,6 +92,10 @@ lint: $(PROJECT)
 	$(VENV)/bin/lint-imports
 	$(PY) tools/licences.py
 	@$(MAKE) --no-print-directory lint-web
+
+# The README's pictures of the pages; needs Debian's chromium.
+screenshots: install
+	@PYTHONPATH=. $(PY) tools/screenshots.py
 
 bench: install
 	@$(VENV)/bin/cxr-sr bench $(ARGS)
