@@ -12,6 +12,7 @@ import socketserver
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -38,11 +39,13 @@ SHUTTING_DOWN = Rejection(2, 3, 1, "shutting down")
 
 
 def quiet_library() -> None:
-    """Keep pynetdicom from logging: its messages may carry what peers send, its errors tracebacks."""
+    """Keep the libraries from logging: their messages repeat what peers send, their errors are tracebacks."""
     pynetdicom_config.LOG_HANDLER_LEVEL = "none"
     pynetdicom_config.LOG_REQUEST_IDENTIFIERS = False
     pynetdicom_config.LOG_RESPONSE_IDENTIFIERS = False
     logging.getLogger("pynetdicom").setLevel(logging.CRITICAL + 1)
+    logging.getLogger("pydicom").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="Invalid value for VR UI", category=UserWarning)
 
 
 class Server:

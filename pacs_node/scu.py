@@ -30,6 +30,7 @@ from pacs_node.sockets import ClosingAE
 
 _QUEUED_FRAGMENTS = 8
 _LARGEST_FRAGMENT = 1 << 18
+_SMALLEST_FRAGMENT = 64
 
 
 class PeerError(Exception):
@@ -57,6 +58,8 @@ def association(
     destination: Destination, dicom: DicomSettings, contexts: Sequence[PresentationContext]
 ) -> Iterator[Association]:
     """An established association, released at the end, cut off after an error. Raises :class:`PeerError`."""
+    if destination.tls:
+        raise NotAccepted("TLS to destinations is not available; nothing was sent in clear instead")
     quiet_library()
     ae = ClosingAE(ae_title=dicom.ae_title)
     ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
@@ -175,6 +178,8 @@ def _command(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> byte
 def _fragments(assoc: Association, command: bytes, data: BinaryIO) -> Iterator[tuple[int, bytes]]:
     """Control headers and fragments of command and data set (PS3.8 Annex E)."""
     largest = min(int(assoc.acceptor.maximum_length or 0) or _LARGEST_FRAGMENT, _LARGEST_FRAGMENT) - 6
+    if largest < _SMALLEST_FRAGMENT:
+        raise Interrupted("the peer takes no PDU of a usable size")
     for start in range(0, len(command), largest):
         yield 3 if start + largest >= len(command) else 1, command[start : start + largest]
     fragment = data.read(largest)

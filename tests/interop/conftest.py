@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import threading
 import time
@@ -184,14 +183,3 @@ class Roles:
         for thread in self.threads:
             thread.join(max(0.1, deadline - time.monotonic()))
         assert not any(thread.is_alive() for thread in self.threads)
-
-
-def validator_errors(data: bytes, folder: Path) -> set[str]:
-    """What dciodvfy calls an error in a DICOM file, without the values that it repeats."""
-    path = folder / "validated.dcm"
-    path.write_bytes(data)
-    done = subprocess.run(
-        [str(peers.require("dciodvfy")), str(path)], capture_output=True, text=True, errors="replace"
-    )
-    lines = (done.stdout + done.stderr).splitlines()
-    return {re.sub(r"<.*?>", "<>", line).strip() for line in lines if line.startswith("Error")}

@@ -338,6 +338,16 @@ def test_an_object_that_no_context_fits_fails_with_the_reason(office):
     assert "accepts none of the presentation contexts" in delivery.comment
 
 
+def test_what_is_to_go_over_tls_is_never_sent_in_clear(office, archive):
+    office = office()
+    destination = to(archive.port, ae_title="DEMO_PACS").model_copy(update={"tls": True})
+    office.post(make_object(), destination)
+    assert office.work(office.settled)
+    assert office.deliveries()[0].state == S.FAILED
+    assert "TLS" in office.deliveries()[0].comment
+    assert archive.objects() == []
+
+
 def test_an_original_goes_out_in_its_own_transfer_syntax(office, archive):
     office, ds = office(), make_object(CR, codecs.JPEG_LOSSLESS_SV1)
     office.post(ds, to(archive.port, ae_title="DEMO_PACS"), what="original")
