@@ -22,7 +22,7 @@ from gunicorn.config import Config
 from gunicorn.workers.gthread import ThreadWorker
 
 from config import Settings
-from db import Database, people, schema
+from db import Database, schema
 from db.presence import Presence
 from webui.app import create_app
 from webui.services import KEY
@@ -42,7 +42,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url)
     try:
         schema.check(database)
-        _welcome_first_administrator(database)
         with listen(settings.web.host, settings.web.port) as listener:
             port = listener.getsockname()[1]
             scheme = "https" if settings.web.tls_cert else "http"
@@ -191,15 +190,6 @@ def _stop_when_asked(stop: threading.Event, worker: Worker, app: Any) -> None:
     stop.wait()
     app.extensions[KEY].broadcaster.close()
     worker.stop()
-
-
-def _welcome_first_administrator(database: Database) -> None:
-    """Tell the generated password on the terminal, once and nowhere else."""
-    first = people.first_administrator(database)
-    if first is not None:
-        name, password = first
-        lines = ("", f"  First login: {name}", f"  Password:    {password}", "  It is shown only now.", "")
-        print("\n".join(lines), file=sys.stderr, flush=True)
 
 
 def _raise_file_limit() -> None:

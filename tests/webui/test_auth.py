@@ -234,22 +234,3 @@ def test_logins_are_in_the_audit_trail_and_strange_names_are_not(database: Datab
             (row.actor, row.outcome) for row in session.scalars(select(AuditEvent)) if row.action == "login"
         }
     assert found == {("anna", "success"), ("anna", "failure"), ("unknown", "failure")}
-
-
-def test_the_first_administrator_is_told_once(settings: Settings, tmp_path, hashes, capsys) -> None:
-    from webui import server
-
-    empty = settings.model_copy(update={"data_dir": tmp_path / "empty"})
-    empty.data_dir.mkdir()
-    fresh = Database(empty.database_url)
-    try:
-        from db import schema
-
-        schema.upgrade(fresh)
-        server._welcome_first_administrator(fresh)
-        told = capsys.readouterr().err
-        server._welcome_first_administrator(fresh)
-        assert capsys.readouterr().err == ""
-    finally:
-        fresh.close()
-    assert "First login: admin" in told

@@ -3,12 +3,14 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import Any
 
 import pytest
+from flask import Flask
 from sqlalchemy import func, select
 
 from config import Settings
@@ -18,10 +20,11 @@ from db.models import JobEvent, User, WebSession
 from db.objects import ObjectStore
 from tests.webui import jobs
 from tests.webui.conftest import Person, Running, dicom
-from webui import auth
+from webui import auth, server
 from webui.api import events
 from webui.api.events import Broadcaster
 from webui.errors import Unavailable
+from webui.services import KEY, Services
 
 
 class Stream:
@@ -152,6 +155,33 @@ def test_a_stream_ends_soon_after_its_session_was_revoked(
                 people.revoke_session(session, row)
         while stream.file.readline() != b"0\r\n":  # the last chunk
             pass
+
+
+def test_a_listener_that_goes_away_is_soon_forgotten(
+    app: Flask, settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "HEARTBEAT_SECONDS", 0.1)
+    stop = threading.Event()
+    monkeypatch.setattr(server, "create_app", lambda *_args: app)
+    with server.listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.serve, args=(settings, database, listener, stop))
+        thread.start()
+        broadcaster = app.extensions[KEY].broadcaster
+        with closing(Stream(listener.getsockname()[1], _cookie(database))) as stream:
+            assert stream.file.readline()
+            assert broadcaster.open_streams == 1
+        deadline = time.monotonic() + 5
+        while broadcaster.open_streams and time.monotonic() < deadline:
+            time.sleep(0.02)
+        stop.set()
+        thread.join()
+    assert broadcaster.open_streams == 0
+
+
+def test_asking_for_the_head_alone_opens_no_stream(anna: Person, here: Services) -> None:
+    answer = anna.client.head("/api/v1/events")
+    assert answer.status_code == 200
+    assert here.broadcaster.open_streams == 0
 
 
 def test_a_line_is_kept_open_by_comments(

@@ -142,6 +142,8 @@ def test_pictures_and_object_are_there_once_they_are_made(
     assert made.data == dicom(f"1.8.{number}.1")
     assert made.headers["Content-Disposition"] == f'attachment; filename="cxr-sr-job-{number}.dcm"'
     assert made.content_length == len(made.data)
+    head = anna.client.head(f"{base}/result.dcm")
+    assert (head.content_length, head.data) == (len(made.data), b"")
     with database.read() as session:
         assert "job.download" in set(session.scalars(select(AuditEvent.action)))
 

@@ -31,6 +31,7 @@ from webui.services import Services, services
 blueprint = Blueprint("events", __name__)
 log = structlog.get_logger(__name__)
 
+CONTENT_TYPE = "text/event-stream; charset=utf-8"
 HEARTBEAT_SECONDS = 15.0
 POLL_SECONDS = 0.4
 BACKLOG = 512
@@ -170,6 +171,8 @@ class EventQuery(BaseModel):
 def events() -> Response:
     """Events `job` with an EventView as data, `reset` when too much was missed; comments hold the line."""
     here = services()
+    if request.method == "HEAD":  # nobody would read, and nobody would close it
+        return Response(content_type=CONTENT_TYPE)
     given = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or ""
     last = int(given) if given.isdecimal() and len(given) < 19 else None
     listener = here.broadcaster.subscribe()
@@ -179,7 +182,7 @@ def events() -> Response:
     g.pop("actor", None)
     return Response(
         stream,
-        content_type="text/event-stream; charset=utf-8",
+        content_type=CONTENT_TYPE,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import BinaryIO
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
 from db import audit
 from db.models import Job, Result
@@ -98,8 +98,12 @@ def _send(key: str, media_type: str, name: str | None = None) -> Response:
     except BaseException:
         stack.close()
         raise
-    response = Response(_chunks(stream), content_type=media_type)
-    response.call_on_close(stack.close)
+    if request.method == "HEAD":  # a server does not close what it never reads
+        stack.close()
+        response = Response(content_type=media_type)
+    else:
+        response = Response(_chunks(stream), content_type=media_type)
+        response.call_on_close(stack.close)
     response.content_length = size
     response.headers["Cache-Control"] = "private, no-cache"
     if name is not None:
