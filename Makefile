@@ -20,7 +20,7 @@ NODE_MODULES := $(FRONTEND)/node_modules/.installed-$(call digest,$(FRONTEND)/pa
 BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web demo serve test lint lint-web bench lock clean
+.PHONY: help install build-web demo serve test lint lint-web bench screenshots lock clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
