@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -102,9 +104,12 @@ def _commit(
     database: Database, store: ObjectStore, stored: Stored, arrival: Arrival, origin: Origin
 ) -> Accepted:
     with database.write() as session:
-        known = session.scalar(select(Source).where(Source.sha256 == stored.sha256).with_for_update())
+        identity = _identity(stored, arrival)
+        known = session.scalar(
+            select(Source).where(Source.identity == identity).with_for_update(key_share=True)
+        )
         if known is None:
-            source = _new_source(stored, arrival, origin)
+            source = _new_source(identity, stored, arrival, origin)
             session.add(source)
             session.flush()
             job = _enqueue(session, source, arrival, origin)
@@ -149,8 +154,17 @@ def _drop_twin(store: ObjectStore, stored: Stored) -> None:
         return
 
 
-def _new_source(stored: Stored, arrival: Arrival, origin: Origin) -> Source:
+def _identity(stored: Stored, arrival: Arrival) -> str:
+    """The same picture uploaded for another patient is another source."""
+    if not arrival.demographics:
+        return stored.sha256
+    said = json.dumps(arrival.demographics, sort_keys=True)
+    return hashlib.sha256(f"{stored.sha256}\n{said}".encode()).hexdigest()
+
+
+def _new_source(identity: str, stored: Stored, arrival: Arrival, origin: Origin) -> Source:
     return Source(
+        identity=identity,
         sha256=stored.sha256,
         size_bytes=stored.size_bytes,
         object_key=stored.key,

