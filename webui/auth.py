@@ -23,6 +23,8 @@ from webui.errors import Forbidden, Unauthenticated, wants_problem
 from webui.services import Services, services
 
 COOKIE = "cxr_sr_session"
+BACKGROUND = "X-Background"
+"""Header of requests that a page makes by itself: they do not show that the person is still there."""
 ROLES = ("radiologist", "admin")
 """In growing power: an administrator may do whatever a radiologist may."""
 
@@ -124,7 +126,7 @@ def _by_session(raw: str) -> Actor | None:
             return None
         user = row.user
         found = Actor(row.user_id, user.name, user.role, row.csrf_token, user.must_change_password)
-        old = people.stale(row)
+        old = people.stale(row) and BACKGROUND not in request.headers
     if old:
         with here.database.write() as session:
             people.touch(session, row)

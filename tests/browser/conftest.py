@@ -16,7 +16,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
 
 from db import Database, people
-from tests.peers import ROOT, require
+from tests.peers import ROOT, missing, require
 from webui import assets
 
 PASSWORD = "a quiet dark room"
@@ -69,7 +69,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """Start the node on free ports; every test of this folder shares it, none relies on another's traces."""
     require("chromium")
     if not assets.files():
-        pytest.skip("the front end is not built (make build-web)")
+        missing("the front end is not built (make build-web)")
     folder = tmp_path_factory.mktemp("node")
     config = folder / "cxr-sr.toml"
     config.write_text(

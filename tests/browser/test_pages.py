@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import PASSWORD, Node, Opener, Trouble, log_in
@@ -185,16 +186,33 @@ def test_before_and_after_move_as_one(page: Page, a_job: str) -> None:
     assert "scale(1)" in page.evaluate(moved)[0]
 
 
-def test_the_pages_work_without_javascript(open_browser: Opener, samples_dir: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "plain.dcm"
-    copy.write_bytes((samples_dir / "chest_pa_nih_512.dcm").read_bytes())
+def test_windows_share_one_stream_and_all_leave_when_one_logs_out(open_browser: Opener) -> None:
+    context = open_browser()
+    streams: list[str] = []
+    context.on("request", lambda request: streams.append(request.url) if "/events" in request.url else None)
+    first = context.new_page()
+    log_in(first)
+    first.goto("/queue")
+    expect(first.locator("[data-liveness]")).to_have_attribute("data-state", "live")
+    streams.clear()
+    others = [context.new_page() for _ in range(2)]
+    for other in others:
+        other.goto("/queue")
+        expect(other.locator("[data-liveness]")).to_have_attribute("data-state", "live")
+    assert streams == []
+    others[1].get_by_role("button", name="Log out").click()
+    for page in (first, *others):
+        page.wait_for_url("**/login*")
+
+
+def test_the_pages_work_without_javascript(open_browser: Opener, tmp_path: Path) -> None:
+    Image.radial_gradient("L").resize((64, 64)).save(tmp_path / "plain.png")
     page = open_browser(javascript=False).new_page()
     log_in(page)
     page.goto("/upload")
-    page.locator("input[type=file]").set_input_files(copy)
+    page.locator("input[type=file]").set_input_files(tmp_path / "plain.png")
     page.get_by_role("button", name="Enhance").click()
     page.get_by_role("link", name="job").click()
-    page.get_by_role("button", name="Cancel").click()
     expect(page.locator("h1")).to_contain_text("Job")
     page.goto("/queue")
     expect(page.locator("table.jobs")).to_be_visible()

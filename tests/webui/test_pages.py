@@ -5,12 +5,16 @@ from __future__ import annotations
 import io
 import os
 import re
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
 from db import Database
+from db.models import WebSession
 from db.objects import ObjectStore
+from db.types import utcnow
 from tests.webui.conftest import PACS, Person, dicom
 from tests.webui.jobs import ACCESSION, NAME, PATIENT_ID, examine, fail, finish
 from webui import assets
@@ -212,6 +216,23 @@ def test_a_front_end_that_was_built_again_is_read_again(
         )
         os.utime(manifest, ns=(stamp, stamp))
         assert assets.files()["main.css"] == f"assets/main-{number}.css"
+
+
+def test_what_a_page_asks_by_itself_does_not_show_that_someone_is_there(
+    anna: Person, database: Database
+) -> None:
+    long_ago = utcnow() - timedelta(minutes=10)
+
+    def seen() -> datetime:
+        with database.read() as session:
+            return session.scalars(select(WebSession.last_seen_at)).one()
+
+    with database.write() as session:
+        session.scalars(select(WebSession)).one().last_seen_at = long_ago
+    anna.get("/queue", headers={"X-Background": "1"})
+    assert seen() == long_ago
+    anna.get("/queue")
+    assert seen() > long_ago
 
 
 def test_logged_in_visitors_do_not_see_the_login_again(anna: Person) -> None:

@@ -3,11 +3,13 @@
  * regions, or rows, whose markup changed are replaced, so that nothing jumps and focus stays.
  */
 
-import { onEvent, onLiveness, start } from "./stream";
+import { onEvent, onLeft, onLiveness, start } from "./stream";
 import { localise } from "./times";
 
 const GATHER_MS = 300;
 const PAUSE_MS = 1000;
+/** Time for the server to end a login after the form was sent. */
+const LEFT_MS = 700;
 
 /** The server's markup of each region and row, as it came. */
 const markup = new WeakMap<Element, string>();
@@ -37,7 +39,7 @@ export function announce(sentence: string): void {
 
 async function fetchPage(): Promise<Document | null> {
   const form = document.querySelector<HTMLFormElement>("form[data-refresh]");
-  const request: RequestInit = { credentials: "same-origin" };
+  const request: RequestInit = { credentials: "same-origin", headers: { "X-Background": "1" } };
   if (form) {
     request.method = "POST";
     request.body = new URLSearchParams(new FormData(form) as unknown as Record<string, string>);
@@ -161,6 +163,7 @@ export function follow(): void {
     window.clearTimeout(timer);
     timer = window.setTimeout(() => void refresh(), GATHER_MS);
   });
+  onLeft(() => window.setTimeout(() => void refresh(), LEFT_MS));
   const every = Number(document.querySelector<HTMLElement>("[data-every]")?.dataset["every"] ?? 0);
   if (every > 0) {
     window.setInterval(() => {

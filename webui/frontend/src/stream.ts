@@ -9,7 +9,11 @@ export interface JobEvent {
 
 export type Liveness = "live" | "lost";
 
-type Message = { kind: "event"; event: JobEvent } | { kind: "liveness"; liveness: Liveness } | { kind: "hello" };
+type Message =
+  | { kind: "event"; event: JobEvent }
+  | { kind: "liveness"; liveness: Liveness }
+  | { kind: "hello" }
+  | { kind: "left" };
 
 const URL_OF_EVENTS = "/api/v1/events";
 const RETRY_MS = 5000;
@@ -17,6 +21,7 @@ const LONGEST_RETRY_MS = 60_000;
 
 const listeners: ((event: JobEvent) => void)[] = [];
 const watchers: ((liveness: Liveness) => void)[] = [];
+const leavers: (() => void)[] = [];
 
 export function onEvent(listener: (event: JobEvent) => void): void {
   listeners.push(listener);
@@ -26,9 +31,15 @@ export function onLiveness(watcher: (liveness: Liveness) => void): void {
   watchers.push(watcher);
 }
 
+/** Call when someone logs out in another window of this browser. */
+export function onLeft(leaver: () => void): void {
+  leavers.push(leaver);
+}
+
 function deliver(message: Message): void {
   if (message.kind === "event") for (const listener of listeners) listener(message.event);
   else if (message.kind === "liveness") for (const watcher of watchers) watcher(message.liveness);
+  else if (message.kind === "left") for (const leaver of leavers) leaver();
 }
 
 /** The job and its new state from the data of one event; null for what cannot be read. */
@@ -98,4 +109,7 @@ export function start(): void {
     return new Promise<never>(() => undefined);
   });
   channel.postMessage({ kind: "hello" } satisfies Message);
+  document.querySelector("form[data-log-out]")?.addEventListener("submit", () => {
+    channel.postMessage({ kind: "left" } satisfies Message);
+  });
 }
