@@ -103,7 +103,8 @@ class Server:
         for assoc in left:
             assoc.cut()
         for assoc in left:
-            assoc.join(5)
+            if assoc.is_alive():
+                assoc.join(5)
 
     def open_connections(self) -> int:
         """Connections at this moment, associated or not."""
