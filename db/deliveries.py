@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from db import events
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Delivery, Job
-from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
+from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState, check_delivery
 from db.transitions import move_delivery, move_job
 from db.types import utcnow
 
@@ -196,19 +196,27 @@ def fail(
 def committed(session: Session, delivery_id: int, *, actor: str) -> Delivery:
     """The destination promised to keep the object; the job may be done already. Raises IllegalTransition."""
     delivery = _lock(session, delivery_id)
-    delivery.committed_at = utcnow()
     move_delivery(session, delivery, DeliveryState.COMMITTED, status_code=delivery.status_code, actor=actor)
+    delivery.committed_at = utcnow()
     settle(session, delivery.job, actor=actor)
     return delivery
 
 
 def not_committed(session: Session, delivery_id: int, comment: str, *, actor: str) -> Delivery:
-    """The destination does not have what it said it had: the object is sent once more."""
+    """The destination does not have what it said it had: the object is sent once more.
+
+    Where the job was cancelled or retracted meanwhile it is left at that. Raises IllegalTransition.
+    """
     delivery = _lock(session, delivery_id)
+    job = delivery.job
+    if job.state in {JobState.CANCELLED, JobState.RETRACTED}:
+        move_delivery(session, delivery, DeliveryState.FAILED, comment=comment, actor=actor)
+        return delivery
+    check_delivery(delivery.state, DeliveryState.WAITING)
     _renew(delivery)
     move_delivery(session, delivery, DeliveryState.WAITING, comment=comment, actor=actor)
-    if delivery.job.state in {JobState.DONE, JobState.FAILED}:
-        move_job(session, delivery.job, JobState.DELIVERING, actor=actor)
+    if job.state != JobState.DELIVERING:
+        move_job(session, job, JobState.DELIVERING, actor=actor)
     return delivery
 
 

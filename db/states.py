@@ -69,8 +69,9 @@ D = DeliveryState
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
     D.WAITING: frozenset({D.SENDING, D.EXPIRED, D.CANCELLED}),
     D.SENDING: frozenset({D.WAITING, D.STORED, D.FAILED, D.CANCELLED, D.EXPIRED}),
-    # stored -> waiting: commitment was refused; cancelled -> stored: it was on its way and has arrived
-    D.STORED: frozenset({D.COMMITTED, D.WAITING}),
+    # stored -> waiting: commitment was refused, it is sent again (or failed, when nobody wants it there any
+    # more); cancelled -> stored: it was on its way and has arrived
+    D.STORED: frozenset({D.COMMITTED, D.WAITING, D.FAILED}),
     D.COMMITTED: frozenset(),
     D.FAILED: frozenset({D.WAITING}),
     D.EXPIRED: frozenset({D.WAITING}),

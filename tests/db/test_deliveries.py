@@ -249,6 +249,16 @@ def test_a_refused_commitment_sends_the_object_once_more(database):
         assert job.state == JobState.DONE
 
 
+def test_a_refused_commitment_of_a_retracted_result_sends_nothing(database):
+    with database.write() as session:
+        job, lease = builders.sending(session)
+        deliveries.stored(session, lease, 0, actor="sender")
+        queue.retract(session, job, reason="wrong patient", actor="admin")
+        delivery = deliveries.not_committed(session, lease.id, "no such object instance", actor="sender")
+        assert (delivery.state, job.state) == (DeliveryState.FAILED, JobState.RETRACTED)
+        assert deliveries.due_destinations(session) == []
+
+
 def test_originals_and_results_are_deliveries_of_their_own(database):
     with database.write() as session:
         builders.job(session)

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import inspect, text
+from sqlalchemy import inspect, select, text
 
 from db import Database, revisions, schema
-from db.models import Base
+from db.models import Base, Job, Source
 from db.schema import SchemaError
 from tests import peers
 from tests.db import builders
@@ -37,6 +38,28 @@ def upgrade() -> None:
     with op.batch_alter_table("source", recreate=rebuild) as source:
         source.add_column(sa.Column("colour", sa.String(8)))
 """
+
+
+NOW = "CURRENT_TIMESTAMP"
+SOURCE = {
+    "sha256": "'abc'",
+    "size_bytes": "1",
+    "object_key": "'k'",
+    "media_type": "'application/dicom'",
+    "origin_kind": "'dimse'",
+    "times_received": "1",
+} | dict.fromkeys(("received_at", "last_received_at"), NOW)
+JOB = {
+    "source_id": "1",
+    "state": "'queued'",
+    "purpose": "'clinical'",
+    "requested": "'{}'",
+    "release": "'auto'",
+    "cancel_requested": "false",
+    **dict.fromkeys(("priority", "attempts", "progress", "lease_token"), "0"),
+    **dict.fromkeys(("created_at", "updated_at", "not_before"), NOW),
+}
+"""Rows as the first tables had them."""
 
 
 @pytest.fixture
@@ -117,6 +140,21 @@ def test_a_filled_database_keeps_every_row_when_tables_are_rebuilt(empty, later_
     columns = {column["name"] for column in inspect(empty.engine).get_columns("job")}
     assert "part_done" in columns
     assert "progress" not in columns
+
+
+def test_sources_of_the_first_tables_keep_their_identity(empty):
+    with revisions._alone(empty) as connection:
+        config = revisions._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for table, values in (("source", SOURCE), ("job", JOB)):
+            row = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
+            connection.exec_driver_sql(row)
+        connection.commit()
+    schema.upgrade(empty)
+    with empty.read() as session:
+        assert session.scalars(select(Source.identity)).all() == ["abc"]
+        assert session.scalars(select(Job.source_id)).all() == [1]
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(empty, later_program):
