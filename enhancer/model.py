@@ -101,10 +101,12 @@ class NetworkModel(Model):
         sr = enlarged(lr, scale)
         tiles = plan(height, width, self._tile)
         for index, tile in enumerate(tiles, start=1):
-            rows, columns = with_halo(tile, self._halo, height, width)
-            residual = self._residual(x[np.ix_(rows, columns)], scale)
-            edge = self._halo * scale
-            inner = residual[edge:-edge, edge:-edge]
+            seen = with_halo(tile, self._halo, height, width)
+            residual = self._residual(x[seen.top : seen.bottom, seen.left : seen.right], scale)
+            inner = residual[
+                (tile.top - seen.top) * scale : (tile.bottom - seen.top) * scale,
+                (tile.left - seen.left) * scale : (tile.right - seen.left) * scale,
+            ]
             sr[tile.top * scale : tile.bottom * scale, tile.left * scale : tile.right * scale] += (
                 inner * np.float32(affine.gain)
             )
@@ -113,7 +115,7 @@ class NetworkModel(Model):
 
     @torch.inference_mode()
     def _residual(self, x: Float32, scale: int) -> Float32:
-        tensor = torch.from_numpy(x)[None, None].to(self._placement.device)
+        tensor = torch.from_numpy(np.ascontiguousarray(x))[None, None].to(self._placement.device)
         residual = self._network(tensor.contiguous(memory_format=torch.channels_last), scale)
         result: Float32 = residual[0, 0].float().cpu().numpy()
         return result

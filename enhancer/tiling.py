@@ -1,17 +1,16 @@
 """Cutting an image into tiles: a plan of values, no pixels.
 
-Each tile sees its neighbours' pixels as far as the network can (its halo), and the image continued by
-reflection beyond the border. An output pixel therefore depends on the image alone, not on where the cuts
-lie.
+Each tile sees its neighbours' pixels as far as the network can (its halo). Where a halo would leave the
+image it ends at the image's border, and the network's own padding begins there in every tiling, as it did
+at the border of the patches that it was trained on. An output pixel therefore depends on the image alone,
+not on where the cuts lie. (Continuing the image by reflection instead cost 0.25 to 0.8 dB over whole images
+of 256x256, nearly all of it in the outermost four pixels.)
 """
 
 from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -34,23 +33,14 @@ def plan(height: int, width: int, side: int) -> list[Tile]:
     ]
 
 
-def with_halo(
-    tile: Tile, halo: int, height: int, width: int
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-    """Row and column indices of the tile and `halo` pixels around it, reflected at the image's border."""
-    return (
-        reflected(tile.top - halo, tile.bottom + halo, height),
-        reflected(tile.left - halo, tile.right + halo, width),
+def with_halo(tile: Tile, halo: int, height: int, width: int) -> Tile:
+    """The tile and up to `halo` pixels around it, as far as the image goes."""
+    return Tile(
+        max(tile.top - halo, 0),
+        min(tile.bottom + halo, height),
+        max(tile.left - halo, 0),
+        min(tile.right + halo, width),
     )
-
-
-def reflected(start: int, stop: int, length: int) -> npt.NDArray[np.intp]:
-    """Indices start..stop-1 folded into 0..length-1 about the first and last pixel, as often as needed."""
-    if length == 1:
-        return np.zeros(stop - start, dtype=np.intp)
-    period = 2 * (length - 1)
-    folded = np.arange(start, stop, dtype=np.intp) % period
-    return np.where(folded < length, folded, period - folded)
 
 
 def _cuts(length: int, side: int) -> list[int]:

@@ -33,10 +33,9 @@ def test_the_result_does_not_depend_on_the_tiling(small_model_file, radiograph, 
 
 
 def test_the_shipped_models_result_does_not_depend_on_the_tiling(radiograph):
-    image = radiograph[:20, :40]
     whole, tiled = (
-        enhancer.load("srresnet", "cpu", precision="float32", tile=tile).enhance(image, 4)
-        for tile in (64, 29)
+        enhancer.load("srresnet", "cpu", precision="float32", tile=tile).enhance(radiograph, 4)
+        for tile in (100, 31)
     )
     assert np.abs(tiled - whole).max() < 5e-6
 
@@ -208,10 +207,7 @@ def test_in_float32_the_shipped_model_agrees_with_float64_to_half_a_step_of_sixt
     generator = modelfile.read_model(modelfile.locate("srresnet")).generator.double()
     affine = affine_of(image)
     exact = torch.from_numpy(image).double()[None, None]
-    halo = generator.halo
-    padded = np.pad(image.astype(np.float64), halo, mode="reflect")
     with torch.inference_mode():
-        residual = generator(torch.from_numpy((padded - affine.offset) / affine.gain)[None, None], 4)
-        expected = enlarge(exact, 4) + residual[..., 4 * halo : -4 * halo, 4 * halo : -4 * halo] * affine.gain
+        expected = enlarge(exact, 4) + generator((exact - affine.offset) / affine.gain, 4) * affine.gain
     found = enhancer.load("srresnet", "cpu", precision="float32").enhance(image, 4)
     assert np.abs(found - expected[0, 0].numpy()).max() < 0.5 / 65535

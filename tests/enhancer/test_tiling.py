@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from enhancer.tiling import plan, reflected, with_halo
+from enhancer.tiling import Tile, plan, with_halo
 
 
 @pytest.mark.parametrize(
@@ -18,16 +18,8 @@ def test_tiles_cover_the_image_exactly_once_and_stay_within_their_size(height, w
     assert (seen == 1).all()
 
 
-def test_reflection_is_that_of_numpy():
-    line = np.arange(5)
-    assert list(line[reflected(-3, 8, 5)]) == list(np.pad(line, 3, mode="reflect"))
-    assert list(line[reflected(-11, 16, 5)]) == list(np.pad(line, 11, mode="reflect"))
-    assert set(reflected(-4, 4, 1)) == {0}
-
-
-def test_a_halo_takes_the_neighbours_pixels_inside_the_image():
-    tile = plan(100, 100, 50)[3]
-    rows, columns = with_halo(tile, 10, 100, 100)
-    assert rows[0] == columns[0] == 40
-    assert len(rows) == 70
-    assert rows[-1] == 100 - 11
+def test_a_halo_takes_the_neighbours_pixels_and_ends_with_the_image():
+    first, *_, last = plan(100, 90, 50)
+    assert with_halo(first, 10, 100, 90) == Tile(0, 60, 0, 55)
+    assert with_halo(last, 10, 100, 90) == Tile(40, 100, 35, 90)
+    assert with_halo(last, 500, 100, 90) == Tile(0, 100, 0, 90)
