@@ -10,6 +10,7 @@ interface Entry {
   readonly file: File;
   readonly row: HTMLLIElement;
   sent: boolean;
+  refused: boolean;
 }
 
 interface Made {
@@ -60,7 +61,8 @@ export function wireUpload(form: HTMLFormElement): void {
     const open = entries.filter((entry) => !entry.sent);
     if (person) person.hidden = !open.some((entry) => isRaster(entry.file));
     button.disabled = open.length === 0;
-    button.textContent = open.length > 1 ? `Enhance ${open.length} images` : "Enhance";
+    const again = open.length > 0 && open.every((entry) => entry.refused);
+    button.textContent = again ? "Try again" : open.length > 1 ? `Enhance ${open.length} images` : "Enhance";
   };
 
   const add = (files: Iterable<File>): void => {
@@ -72,7 +74,7 @@ export function wireUpload(form: HTMLFormElement): void {
       const answer = element("span", "answer");
       answer.setAttribute("role", "status");
       row.append(element("span", "name", file.name), element("span", "soft small nowrap", size(file.size)), remove, answer);
-      const entry: Entry = { file, row, sent: false };
+      const entry: Entry = { file, row, sent: false, refused: false };
       remove.addEventListener("click", () => {
         entries.splice(entries.indexOf(entry), 1);
         row.remove();
@@ -106,6 +108,7 @@ export function wireUpload(form: HTMLFormElement): void {
   };
 
   const refuse = (entry: Entry, problem: Problem): void => {
+    entry.refused = true;
     entry.row.className = "tone-failed";
     const answer = answerOf(entry);
     answer.className = "answer reason";
