@@ -6,16 +6,23 @@ A figure alone says how fast the machine is; the ratio says how good the program
 from __future__ import annotations
 
 import hashlib
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from cxr_sr.failure import Failure
+
 if TYPE_CHECKING:
     import torch
+
+
+SAMPLES = Path(__file__).parent / "samples"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,4 +144,96 @@ def queue(*, jobs: int = 200) -> Iterator[Figure]:
     yield Figure("queue", "claims and ends of jobs", worked, "transactions/s", commits, floor)
 
 
-SUITES: dict[str, Callable[[], Iterator[Figure]]] = {"enhance": enhance, "queue": queue}
+def ingest(*, images: int = 100) -> Iterator[Figure]:
+    """Objects by C-STORE over one association into a receiver, beside durable files of their size on this
+    disk.
+    """
+    from config import Settings
+    from cxr_sr import push
+    from db import Database, schema
+    from db.objects import open_store
+    from pacs_node.receiver import Receiver
+
+    with tempfile.TemporaryDirectory(prefix="cxr-sr-bench-") as name:
+        folder = Path(name)
+        files = _copies(folder, images)
+        content = files[0].read_bytes()
+
+        def put_file() -> None:
+            with (folder / "plain").open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+
+        floor = 1 / seconds(put_file, times=50)
+        settings = Settings(data_dir=folder / "var", dicom={"port": 0}, storage={"reserve_bytes": 0})
+        settings.data_dir.mkdir()
+        database = Database(settings.database_url)
+        try:
+            schema.upgrade(database)
+            receiver = Receiver(settings, database, open_store(settings.storage_url))
+            try:
+                began = time.perf_counter()
+                port = receiver.server.port
+                answers = push.push(files, host="127.0.0.1", port=port, ae_title=settings.dicom.ae_title)
+                rate = images / (time.perf_counter() - began)
+                assert all(one.status == 0 for one in answers)
+            finally:
+                receiver.close(0)
+        finally:
+            database.close()
+    what = f"objects of {len(content) // 1024} KiB stored and acknowledged over one association"
+    yield Figure("ingest", what, rate, "objects/s", floor, "one fsync of a file of that size")
+
+
+def end_to_end(*, images: int = 8) -> Iterator[Figure]:
+    """From the modality to the archive through every process, beside the network alone in a process of its
+    own.
+    """
+    import threading
+
+    import numpy as np
+
+    import enhancer
+    from cxr_sr import loopback
+
+    lr = np.random.default_rng(0).random((256, 256), dtype=np.float32)
+    alone = seconds(partial(enhancer.load("srgan").enhance, lr, scale=4))
+    with tempfile.TemporaryDirectory(prefix="cxr-sr-bench-") as name:
+        folder = Path(name)
+        warm, *files = _copies(folder, images + 1)
+        with loopback.node(folder / "node") as here:
+            stop = threading.Event()
+            for fates in ([warm], files):
+                found = list(loopback.follow(here, fates, seconds=600, stop=stop))
+    if any(fate.result is None for fate in found):
+        raise Failure("not every image came back")
+    each = max(fate.seconds for fate in found) / images
+    what = f"from C-STORE to the archive, each of {images} images of 256x256 by x4"
+    yield Figure("end-to-end", what, each, "s", alone, "the network alone")
+
+
+def _copies(folder: Path, images: int) -> list[Path]:
+    """A sample under as many names as there are to be images, its corner changed so that none is a resend."""
+    from pydicom import dcmread
+    from pydicom.uid import generate_uid
+
+    ds = dcmread(SAMPLES / "chest_pa_nih_256.dcm")
+    pixels = ds.pixel_array.copy()
+    files = []
+    for number in range(images):
+        pixels[0, 0] = number
+        ds.PixelData = pixels.tobytes()
+        ds.SOPInstanceUID = generate_uid(entropy_srcs=["bench", str(number)])
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        files.append(folder / f"{number}.dcm")
+        ds.save_as(files[-1])
+    return files
+
+
+SUITES: dict[str, Callable[[], Iterator[Figure]]] = {
+    "enhance": enhance,
+    "ingest": ingest,
+    "queue": queue,
+    "end-to-end": end_to_end,
+}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -71,14 +71,14 @@ class Supervisor:
     """Keeps the roles running until told to stop; uses no signals itself, so it may run in a thread.
 
     `command` gives the command line of a role; its second argument is the number of the lifeline's
-    descriptor. `environment` is added to that of the children; `output`, where given, takes their stdout and
-    stderr.
+    descriptor. `environment` is added to that of the children; the descriptor `output`, where given, takes
+    their stdout and stderr.
     """
 
     roles: Sequence[str]
     command: Callable[[str, int], list[str]]
     environment: dict[str, str] = field(default_factory=dict)
-    output: IO[bytes] | None = None
+    output: int | None = None
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:

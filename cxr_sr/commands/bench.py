@@ -8,7 +8,7 @@ import click
 
 from cxr_sr.options import json_option, print_json
 
-SUITES = ("enhance", "queue")
+SUITES = ("enhance", "ingest", "queue", "end-to-end")
 
 
 @click.command(epilog="Example: cxr-sr bench --suite queue --json")
@@ -18,7 +18,11 @@ SUITES = ("enhance", "queue")
 )
 def bench(suites: tuple[str, ...], as_json: bool) -> None:
     """Run the project's own benchmarks, each figure beside what the same machine allows at best."""
+    from config.log import configure
+    from config.settings import LogSettings
     from cxr_sr.bench import SUITES as TABLE
+
+    configure(LogSettings(level="error"), "bench")
 
     figures = []
     for suite in suites or SUITES:

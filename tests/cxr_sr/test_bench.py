@@ -23,3 +23,8 @@ def test_figures_are_printed_as_json(monkeypatch, capsys):
     assert cli.run(["bench", "--suite", "queue", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)["figures"]
     assert {figure["suite"] for figure in figures} == {"queue"}
+
+
+def test_reception_is_measured_beside_plain_files():
+    (figure,) = bench.ingest(images=5)
+    assert figure.value > 0
