@@ -90,8 +90,8 @@ class Planner:
         """
         job = queue.held(session, lease)
         source = job.source
-        source.preview_key = source.preview_key or preview_key
         related = records.note_examination(session, source, examined, by_person=task.by_person)
+        source.preview_key = source.preview_key or preview_key
         events.record(session, job.id, "examined", message=_said(examined, related), actor=self.actor)
         if examined.refusal is not None or decided is None:
             assert examined.refusal is not None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -48,6 +48,7 @@ def note_examination(
     for; what persons bring says nothing about what modalities send, only the other way round.
     """
     said = examined.facts
+    _lock_same(session, source, said.sop_instance)
     source.sop_class_uid = said.sop_class or source.sop_class_uid
     source.sop_instance_uid = said.sop_instance or source.sop_instance_uid
     source.transfer_syntax_uid = source.transfer_syntax_uid or examined.transfer_syntax or None
@@ -162,8 +163,17 @@ def _relate(session: Session, source: Source, *, clinical: bool) -> Related:
     return Related(Relation.CONFLICT, apart[0].id) if apart else Related(Relation.ORIGINAL)
 
 
+def _lock_same(session: Session, source: Source, sop_instance_uid: str) -> None:
+    """Lock the sources of one SOP Instance UID, in order and before any is changed: nobody waits in a
+    circle."""
+    query = select(Source.id).where(
+        or_(Source.id == source.id, Source.sop_instance_uid == (sop_instance_uid or source.sop_instance_uid))
+    )
+    session.execute(query.order_by(Source.id).with_for_update(key_share=True)).all()
+
+
 def _others(session: Session, source: Source, *, clinical: bool) -> list[Source]:
-    """Examined sources with the same SOP Instance UID in the order in which they arrived; all of them locked.
+    """Examined sources with the same SOP Instance UID in the order in which they arrived.
 
     clinical: only those that a modality sent.
     """
@@ -173,7 +183,7 @@ def _others(session: Session, source: Source, *, clinical: bool) -> list[Source]
         select(Source)
         .where(Source.sop_instance_uid == source.sop_instance_uid)
         .order_by(Source.id)
-        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
     )
     others = [other for other in session.scalars(query) if other.id != source.id and other.examined_at]
     if clinical and others:

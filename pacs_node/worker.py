@@ -126,6 +126,7 @@ class Worker:
             code, reason = why.code, why.reason
             self._end(lease, lambda session: queue.fail(session, lease, code, reason, actor=self.owner))
         except SQLAlchemyError:
+            self._retry(lease, "database", "The database did not take what was found or made.")
             raise
         except MemoryError:
             self._retry(lease, "out-of-memory", "The worker had not enough memory for this image.")
@@ -139,7 +140,7 @@ class Worker:
 
     def _serve(self, lease: Lease, keeper: LeaseKeeper) -> None:
         began = time.perf_counter()
-        with self.database.read() as session:
+        with self.database.write() as session:
             task = read_task(session, lease, self.installation)
         try:
             with self.shelf.local(task.object_key) as path:

@@ -4,7 +4,9 @@ changes nothing."""
 from __future__ import annotations
 
 import dataclasses
+import functools
 import shutil
+import tempfile
 import threading
 import uuid
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from pydicom import Dataset, dcmread
 from sqlalchemy import select
 
 from config import Destination, Settings
-from db import Database
+from db import Database, schema
 from db.intake import Accepted, Arrival, Origin, intake
 from db.models import Job, JobEvent
 from db.objects import LocalStore
@@ -116,6 +118,16 @@ class Clinic:
         return ds
 
 
+@functools.cache
+def _fresh_database() -> bytes:
+    """An upgraded database without rows, made once."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = make_database(make_settings(Path(folder)))
+        schema.backup(database, Path(folder) / "fresh.db")
+        database.close()
+        return (Path(folder) / "fresh.db").read_bytes()
+
+
 @contextmanager
 def open_clinic(
     data_dir: Path,
@@ -127,7 +139,9 @@ def open_clinic(
 ) -> Iterator[Clinic]:
     """A clinic in `data_dir`; `settings` replace sections or fields of the defaults."""
     chosen = make_settings(data_dir, destinations=(ARCHIVE,)).model_copy(update=settings)
-    database = make_database(chosen)
+    data_dir.mkdir(parents=True, exist_ok=True)
+    (data_dir / "cxr-sr.db").write_bytes(_fresh_database())
+    database = Database(chosen.database_url)
     store = LocalStore(data_dir / "objects")
     stop = threading.Event()
     try:
