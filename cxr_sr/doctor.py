@@ -177,9 +177,11 @@ def check_echo(settings: Settings, *, destination: Destination) -> str:
     """C-ECHO a destination."""
     from pacs_node.echo import echo
 
-    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     answer = echo(destination, settings.dicom)
     if not answer.ok:
         ours = settings.dicom.ae_title
-        raise Unfit(f"{where}: {answer.message}; check address and AE title, and whether it knows {ours}")
+        raise Unfit(
+            f"{destination.ae_title}: {answer.message}; check address and AE title, and whether it knows {ours}"
+        )
+    where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     return f"{where} answers C-ECHO in {answer.seconds:.2f} s"

@@ -20,16 +20,19 @@ def database() -> None:
 @database.command("upgrade", epilog="Example: cxr-sr db upgrade --config cxr-sr.toml")
 @config_option
 def db_upgrade(config: Path | None) -> None:
-    """Bring the schema up to what this version needs; `serve` does it by itself."""
+    """Bring the schema up to what this version needs; `serve` does it by itself. The node must not be
+    running.
+    """
+    from cxr_sr.supervisor import node_lock
     from db import Database, schema
 
     settings = load(config)
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    opened = Database(settings.database_url)
-    try:
-        schema.upgrade(opened)
-    finally:
-        opened.close()
+    with node_lock(settings.data_dir, seconds=0):
+        opened = Database(settings.database_url)
+        try:
+            schema.upgrade(opened)
+        finally:
+            opened.close()
     click.echo("the schema is up to date", err=True)
 
 

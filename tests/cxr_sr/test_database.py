@@ -53,14 +53,15 @@ def test_a_backup_overwrites_nothing(run, tmp_path):
     assert taken.read_text() == "mine"
 
 
-def test_nothing_is_restored_under_a_running_node(run, data_dir, tmp_path):
+def test_nothing_is_restored_or_upgraded_under_a_running_node(run, data_dir, tmp_path):
     run("upgrade")
     copy = tmp_path / "copy.db"
     run("backup", copy)
     with node_lock(data_dir):
-        status, _, err = run("restore", copy)
-    assert status == 1
-    assert "another node" in err
+        for command in (["restore", copy], ["upgrade"]):
+            status, _, err = run(*command)
+            assert status == 1
+            assert "another node" in err
 
 
 def test_a_database_without_tables_is_an_error_that_says_what_to_do(run, data_dir, tmp_path):
