@@ -180,8 +180,7 @@ def check_echo(settings: Settings, *, destination: Destination) -> str:
     answer = echo(destination, settings.dicom)
     if not answer.ok:
         ours = settings.dicom.ae_title
-        raise Unfit(
-            f"{destination.ae_title}: {answer.message}; check address and AE title, and whether it knows {ours}"
-        )
+        advice = f"check its address and AE title, and whether it knows {ours}"
+        raise Unfit(f"{destination.ae_title}: {answer.message}; {advice}")
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     return f"{where} answers C-ECHO in {answer.seconds:.2f} s"

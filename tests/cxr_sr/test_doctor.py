@@ -58,7 +58,7 @@ def test_destinations_are_echoed(settings, tmp_path, free_port):
         here = Destination(name="here", ae_title="DEMO_PACS", host="127.0.0.1", port=archive.port)
         assert "answers C-ECHO" in doctor.check_echo(settings, destination=here)
     gone = Destination(name="gone", ae_title="DEMO_PACS", host="127.0.0.1", port=free_port())
-    with pytest.raises(doctor.Unfit, match="check address and AE title"):
+    with pytest.raises(doctor.Unfit, match="check its address and AE title"):
         doctor.check_echo(settings, destination=gone)
 
 
