@@ -152,8 +152,21 @@ def test_a_refusal_stands_with_its_file_and_the_next_good_image_still_works(
     trouble.said.clear()  # Chromium reports the 415 that the page has put into words
 
 
-def test_a_search_never_shows_in_the_address(page: Page, a_job: str) -> None:
+def test_a_search_never_shows_in_the_address_and_is_there_on_return(page: Page, a_job: str) -> None:
     page.goto("/queue")
+    page.get_by_role("searchbox").fill("sample-2")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("link", name="Clear")).to_be_visible()
+    page.locator(f'tr[data-key="{a_job}"] a').click()
+    expect(page).to_have_title(f"Job {a_job} · cxr-sr")
+    page.go_back()
+    expect(page.get_by_role("searchbox")).to_have_value("sample-2")
+    expect(page.get_by_role("link", name="Clear")).to_be_visible()
+    page.get_by_role("button", name="retracted").click()
+    expect(page.get_by_text("Nothing matches.")).to_be_visible()
+    page.get_by_role("button", name="All").click()
+    expect(page.locator(f'tr[data-key="{a_job}"]')).to_be_visible()
+    assert "sample" not in page.url
     page.get_by_role("searchbox").fill("no such patient")
     page.keyboard.press("Enter")
     expect(page.get_by_text("Nothing matches.")).to_be_visible()

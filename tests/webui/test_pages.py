@@ -74,6 +74,17 @@ def test_a_search_finds_by_name_id_accession_number_and_uid(
     assert f"/jobs/{other}" not in html
 
 
+def test_a_search_can_be_narrowed_to_a_state_and_widened_again(
+    anna: Person, database: Database, store: ObjectStore
+) -> None:
+    job_id = bring(anna)
+    examine(database, store, job_id)
+    asked = {"q": "marker", "state": "", "at": "7"}
+    assert f"/jobs/{job_id}" not in anna.post("/queue", data=asked | {"only": "failed"}).text
+    assert f"/jobs/{job_id}" in anna.post("/queue", data=asked | {"only": "queued"}).text
+    assert f"/jobs/{job_id}" in anna.post("/queue", data=asked | {"state": "failed", "only": ""}).text
+
+
 def test_a_search_by_days_leaves_out_what_came_on_others(anna: Person) -> None:
     job_id = bring(anna)
     assert f"/jobs/{job_id}" not in anna.post("/queue", data={"until": "2001-01-01"}).text

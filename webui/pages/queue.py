@@ -54,6 +54,8 @@ def queue_post() -> str:
     """Jobs about a patient, an accession number, a UID, or of some days."""
     form = request.form
     wish = Wish(*(form.get(name, "").strip()[:128] for name in ("q", "since", "until")))
+    if "only" in form:  # another state: its first page
+        return _page(form["only"], "", wish)
     return _page(form.get("state", ""), form.get("before", form.get("at", "")), wish)
 
 
@@ -76,8 +78,7 @@ def _page(state: str, before: str, wish: Wish) -> str:
             jobs=page.jobs,
             next_before=page.next_cursor,
             before=cursor,
-            counts=[(name.value, counts[name]) for name in JobState],
-            total=sum(counts.values()),
+            counts=[("", sum(counts.values())), *((name.value, counts[name]) for name in JobState)],
             chosen=state or None,
             search=wish,
             settings=here.settings,

@@ -37,14 +37,21 @@ export function announce(sentence: string): void {
   if (region) region.textContent = sentence;
 }
 
-async function fetchPage(): Promise<Document | null> {
-  const form = document.querySelector<HTMLFormElement>("form[data-refresh]");
-  const request: RequestInit = { credentials: "same-origin", headers: { "X-Background": "1" } };
-  if (form) {
+/** Fields of a form, as it would post them. */
+export function fieldsOf(form: HTMLFormElement, submitter: HTMLElement | null = null): URLSearchParams {
+  const fields = new URLSearchParams();
+  for (const [name, value] of new FormData(form, submitter)) if (typeof value === "string") fields.append(name, value);
+  return fields;
+}
+
+/** This page as the server would render it now; with `fields` as the answer to that search. */
+async function fetchPage(fields: URLSearchParams | null, background: boolean): Promise<Document | null> {
+  const request: RequestInit = { credentials: "same-origin", headers: background ? { "X-Background": "1" } : {} };
+  if (fields) {
     request.method = "POST";
-    request.body = new URLSearchParams(new FormData(form) as unknown as Record<string, string>);
+    request.body = fields;
   }
-  const response = await fetch(form ? form.action : location.href, request);
+  const response = await fetch(fields ? location.pathname : location.href, request);
   if (response.redirected && new URL(response.url).pathname === "/login") {
     location.assign(response.url); // the login has ended: what the page shows must go
     return null;
@@ -88,6 +95,33 @@ function mergeRows(old: Element, fresh: Element): void {
   for (const gone of present.values()) gone.remove();
 }
 
+/** Replace the regions and rows that differ from those of `fresh`. */
+function takeOver(fresh: Document): void {
+  let touched = false;
+  for (const region of fresh.querySelectorAll("[data-live]")) {
+    const old = document.querySelector(`[data-live="${region.getAttribute("data-live") ?? ""}"]`);
+    if (!old || markup.get(old) === region.outerHTML) continue;
+    touched = true;
+    const [rows, freshRows] = [old.querySelector("[data-rows]"), region.querySelector("[data-rows]")];
+    if (rows && freshRows) {
+      mergeRows(rows, freshRows);
+      markup.set(old, region.outerHTML);
+    } else put(old, region);
+  }
+  if (touched) for (const after of changed) after();
+}
+
+/** Show the answer to a search in place: what is searched for stays out of the address and of the way back. */
+export async function showSearch(fields: URLSearchParams): Promise<boolean> {
+  try {
+    const fresh = await fetchPage(fields, false);
+    if (fresh) takeOver(fresh);
+    return fresh !== null;
+  } catch {
+    return false;
+  }
+}
+
 /** Fetch this page again and take over what changed. */
 export async function refresh(): Promise<void> {
   if (busy) {
@@ -96,21 +130,9 @@ export async function refresh(): Promise<void> {
   }
   busy = true;
   try {
-    const fresh = await fetchPage();
-    if (fresh) {
-      let touched = false;
-      for (const region of fresh.querySelectorAll("[data-live]")) {
-        const old = document.querySelector(`[data-live="${region.getAttribute("data-live") ?? ""}"]`);
-        if (!old || markup.get(old) === region.outerHTML) continue;
-        touched = true;
-        const [rows, freshRows] = [old.querySelector("[data-rows]"), region.querySelector("[data-rows]")];
-        if (rows && freshRows) {
-          mergeRows(rows, freshRows);
-          markup.set(old, region.outerHTML);
-        } else put(old, region);
-      }
-      if (touched) for (const after of changed) after();
-    }
+    const search = document.querySelector<HTMLFormElement>("form[data-refresh]");
+    const fresh = await fetchPage(search ? fieldsOf(search) : null, true);
+    if (fresh) takeOver(fresh);
   } catch {
     // the stream's own mark says that the server is away
   } finally {

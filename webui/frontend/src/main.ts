@@ -12,6 +12,7 @@ import "./styles/system.css";
 import { wireActions, wireTheme } from "./actions";
 import { follow, onChange, remember } from "./live";
 import { keepTrue, localise } from "./times";
+import { wireSearch } from "./search";
 import { wireUpload } from "./upload";
 import { wireViewer } from "./viewer";
 
@@ -28,5 +29,7 @@ wireViewers();
 onChange(wireViewers);
 const upload = document.querySelector<HTMLFormElement>("form[data-upload]");
 if (upload) wireUpload(upload);
+const search = document.querySelector<HTMLFormElement>("form[data-search]");
+if (search) wireSearch(search);
 if (document.body.dataset["follow"] !== undefined) follow();
 document.documentElement.dataset["ready"] = "1";

@@ -22,6 +22,8 @@ const LONGEST_RETRY_MS = 60_000;
 const listeners: ((event: JobEvent) => void)[] = [];
 const watchers: ((liveness: Liveness) => void)[] = [];
 const leavers: (() => void)[] = [];
+/** Whether the login has ended in another window: a stream would be refused. */
+let ended = false;
 
 export function onEvent(listener: (event: JobEvent) => void): void {
   listeners.push(listener);
@@ -39,7 +41,10 @@ export function onLeft(leaver: () => void): void {
 function deliver(message: Message): void {
   if (message.kind === "event") for (const listener of listeners) listener(message.event);
   else if (message.kind === "liveness") for (const watcher of watchers) watcher(message.liveness);
-  else if (message.kind === "left") for (const leaver of leavers) leaver();
+  else if (message.kind === "left") {
+    ended = true;
+    for (const leaver of leavers) leaver();
+  }
 }
 
 /** The job and its new state from the data of one event; null for what cannot be read. */
@@ -71,6 +76,7 @@ function listen(share: (message: Message) => void): () => Liveness {
   };
   let wait = RETRY_MS;
   const open = (): void => {
+    if (ended) return;
     const source = new EventSource(URL_OF_EVENTS);
     source.onopen = () => {
       wait = RETRY_MS;
@@ -85,6 +91,7 @@ function listen(share: (message: Message) => void): () => Liveness {
       window.setTimeout(open, wait);
       wait = Math.min(2 * wait, LONGEST_RETRY_MS);
     };
+    onLeft(() => source.close());
     window.addEventListener("pagehide", () => source.close(), { once: true });
   };
   open();
