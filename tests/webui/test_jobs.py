@@ -240,9 +240,15 @@ def _would_succeed(database: Database, number: int, action: str) -> bool:
         "release": queue.release,
         "retract": lambda session, job, actor: queue.retract(session, job, reason="r", actor=actor),
     }
-    with database.read() as session:
-        try:
+    try:
+        with database.write() as session:
             steps[action](session, session.get_one(Job, number), actor="anna")
-        except IllegalTransition:
-            return False
+            raise _Undo
+    except IllegalTransition:
+        return False
+    except _Undo:
         return True
+
+
+class _Undo(Exception):
+    """Rolls the trial back."""
