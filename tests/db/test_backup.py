@@ -8,11 +8,12 @@ import stat
 import threading
 
 import pytest
-from sqlalchemy import delete, func, select
+from alembic import command
+from sqlalchemy import delete, func, select, text
 
-from db import Database, audit, people, queue, schema
+from db import Database, audit, people, queue, revisions, schema
 from db.models import AuditEvent, Base, Delivery, Job, JobEvent, Source, User
-from db.schema import BackupError
+from db.schema import BackupError, SchemaError
 from tests.db import builders
 
 
@@ -120,14 +121,14 @@ def test_a_state_that_has_something_in_it_is_never_overwritten(filled, engine_na
 
 
 def test_what_is_no_copy_is_refused_and_leaves_nothing(empty_url, tmp_path):
-    text = tmp_path / "text.db"
-    text.write_text("not a database" * 100)
+    words = tmp_path / "text.db"
+    words.write_text("not a database" * 100)
     other = tmp_path / "other.db"
     with sqlite3.connect(other) as connection:
         connection.execute("CREATE TABLE t (x)")
     connection.close()
     for file, why in (
-        (text, "no copy"),
+        (words, "no copy"),
         (other, "not of this program"),
         (tmp_path / "none.db", "there is no file"),
     ):
@@ -146,6 +147,29 @@ def test_a_damaged_copy_is_refused(filled, tmp_path):
     with pytest.raises(BackupError, match="damaged"):
         schema.restore(f"sqlite:///{tmp_path / 'new.db'}", copy)
     assert not (tmp_path / "new.db").exists()
+
+
+def test_a_copy_of_an_older_program_is_brought_up_to_date_and_one_of_a_newer_is_refused(tmp_path):
+    old = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with revisions._alone(old) as connection:
+        config = revisions._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql("INSERT INTO installation VALUES (1, 'an-old-one', CURRENT_TIMESTAMP)")
+        connection.commit()
+    copy, url = tmp_path / "copy.db", f"sqlite:///{tmp_path / 'new.db'}"
+    schema.backup(old, copy)
+    old.close()
+    schema.restore(url, copy)
+    restored = Database(url)
+    schema.check(restored)
+    with restored.write() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = 'from-the-future'"))
+    schema.backup(restored, copy)
+    restored.close()
+    with pytest.raises(SchemaError, match="newer than this program"):
+        schema.restore(f"sqlite:///{tmp_path / 'newer.db'}", copy)
+    assert not (tmp_path / "newer.db").exists()
 
 
 def test_the_audit_trail_of_a_restored_state_still_only_grows(filled, tmp_path):
