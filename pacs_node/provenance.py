@@ -120,10 +120,20 @@ def tell_derivation(ds: Dataset, how: Derivation, left_out: list[str]) -> None:
     """Codes and one sentence; what the source said of its own derivation follows, as far as it fits."""
     _append(ds, "DerivationCodeSequence", code(*SPATIAL_RESAMPLING))
     _append(ds, "DerivationCodeSequence", code(*AI_SUPER_RESOLUTION, identity.PRIVATE_CODING_SCHEME))
+    _append(ds, "CodingSchemeIdentificationSequence", _our_coding_scheme())
     earlier = _text(ds, "DerivationDescription")
     ds.DerivationDescription = _within(
         describe(how, left_out), f" Source: {earlier}" if earlier else "", 1024
     )
+
+
+def _our_coding_scheme() -> Dataset:
+    """Who stands behind the designator of our private codes."""
+    item = Dataset()
+    item.CodingSchemeDesignator = identity.PRIVATE_CODING_SCHEME
+    item.CodingSchemeName = f"{identity.PRODUCT} private codes"
+    item.CodingSchemeResponsibleOrganization = identity.MANUFACTURER
+    return item
 
 
 def describe(how: Derivation, left_out: list[str] | None = None) -> str:

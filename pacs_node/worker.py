@@ -25,14 +25,13 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from config import Settings
-from db import Database, events, queue
+from db import Database, events, queue, schema
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost
 from db.models import Result, Source
 from db.objects import ObjectStore, Stored, StoreError, open_store
 from db.presence import Presence
 from db.queue import NewResult
-from db.schema import installation_uuid
 from db.states import Relation
 from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
@@ -56,9 +55,13 @@ Figures = dict[str, Any]
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Work until `stop` is set; an unfinished job then goes back to the queue at no cost of attempts."""
+    """Work until `stop` is set; an unfinished job then goes back to the queue at no cost of attempts.
+
+    Raises :class:`db.schema.SchemaError` for a database of another revision.
+    """
     database = Database(settings.database_url)
     try:
+        schema.check(database)
         store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
         _use_threads(settings.enhancer.threads)
         models = Models(settings)
@@ -69,7 +72,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
             if info is None:
                 return
             presence.update(model=info.name, version=info.version, device=info.device, problem=None)
-            Worker(settings, database, store, examiner, models, installation_uuid(database), stop).work()
+            Worker(
+                settings, database, store, examiner, models, schema.installation_uuid(database), stop
+            ).work()
     finally:
         database.close()
 

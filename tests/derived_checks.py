@@ -51,10 +51,11 @@ def check_derived(source: Dataset, derived: Dataset, scale: int) -> None:
 
 def new_errors(validator: Path, source: Path, derived: Path) -> list[str]:
     """Errors that `dciodvfy` finds in `derived` and not in `source`."""
-    return sorted(_errors(validator, derived) - _errors(validator, source))
+    return sorted(errors(validator, derived) - errors(validator, source))
 
 
-def _errors(validator: Path, path: Path) -> set[str]:
+def errors(validator: Path, path: Path) -> set[str]:
+    """Errors that `dciodvfy` finds in a file, without its known false alarms."""
     done = subprocess.run([validator, path], capture_output=True, text=True, errors="replace", timeout=60)
     lines = (done.stdout + done.stderr).splitlines()
     return {line for line in lines if "Error" in line and not any(k in line for k in _KNOWN_FALSE_ALARMS)}

@@ -11,6 +11,8 @@ import pytest
 from pacs_node import derive
 from pacs_node.secondary import PictureContext, clean_demographics, secondary_capture
 from tests import dicom_variants as variants
+from tests.derived_checks import errors
+from tests.pacs_node.test_derive import derivation
 
 WHEN = datetime(2026, 5, 1, 9, 8, 7, tzinfo=UTC)
 
@@ -22,14 +24,26 @@ def context(**said):
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("ratio", [None, 8.5])
 def test_the_validator_finds_no_error(require_peer, tmp_path, bits, ratio):
-    from tests.derived_checks import _errors
-
     said = {"PatientName": "Doe, Jane", "PatientID": "1", "PatientBirthDate": "1960-02-03", "StudyID": "7"}
     ds, fmt = secondary_capture(variants.chest_values(bits), context(**said), lossy_ratio=ratio)
     derive.write_file(ds, tmp_path / "a.dcm")
 
-    assert _errors(require_peer("dciodvfy"), tmp_path / "a.dcm") == set()
+    assert errors(require_peer("dciodvfy"), tmp_path / "a.dcm") == set()
     assert fmt.bits_stored == bits
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_the_validator_finds_no_error_in_what_is_derived_from_it(require_peer, tmp_path, bits):
+    ds, fmt = secondary_capture(variants.chest_values(bits), context(StudyID="7"), lossy_ratio=3.0)
+    values = np.repeat(np.repeat(variants.chest_values(bits), 2, 0), 2, 1)
+
+    derived = derive.derive(ds, values, fmt, derivation(ds, 2), source_is_ours=True)
+    derive.write_file(derived, tmp_path / "b.dcm")
+
+    assert errors(require_peer("dciodvfy"), tmp_path / "b.dcm") == set()
+    purposes = [i.PurposeOfReferenceCodeSequence[0].CodeValue for i in derived.ContributingEquipmentSequence]
+    assert purposes == ["109102"]
+    assert (derived.LossyImageCompression, derived.ConversionType) == ("01", "WSD")
 
 
 def test_a_lossy_picture_says_so_for_ever():
