@@ -40,7 +40,10 @@ def files() -> dict[str, str]:
     except OSError:
         return {}
     if _read[0] != stamp:
-        _read = (stamp, _load())
+        try:
+            _read = (stamp, _load())
+        except (OSError, ValueError, LookupError):  # it is being built at this moment
+            return {}
     return _read[1]
 
 

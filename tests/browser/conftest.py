@@ -74,7 +74,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     config = folder / "cxr-sr.toml"
     config.write_text(
         f'data_dir = "{folder / "var"}"\n'
-        "[web]\nport = 0\n"
+        "[web]\nport = 0\nmax_upload_bytes = 1000000\n"
         "[dicom]\nport = 0\n"
         "[storage]\nreserve_bytes = 0\n"
         '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 1\n',

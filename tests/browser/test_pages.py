@@ -142,14 +142,31 @@ def test_a_refusal_stands_with_its_file_and_the_next_good_image_still_works(
 ) -> None:
     text = tmp_path / "letter.txt"
     text.write_text("Dear colleague, thank you for the referral.", encoding="utf-8")
+    huge = tmp_path / "huge.tif"
+    huge.write_bytes(bytes(1_000_001))
     page.goto("/upload")
-    page.locator("input[type=file]").set_input_files([text, samples_dir / "chest_pa_nih_256.dcm"])
-    page.get_by_role("button", name="Enhance 2 images").click()
-    expect(page.locator("[data-summary]")).to_contain_text("1 taken, 1 refused")
+    page.locator("input[type=file]").set_input_files([text, huge, samples_dir / "chest_pa_nih_256.dcm"])
+    page.get_by_role("button", name="Enhance 3 images").click()
+    expect(page.locator("[data-summary]")).to_contain_text("1 taken, 2 refused")
+    expect(page.locator("[data-files] li", has_text="huge.tif")).to_contain_text("larger than 1.0 MB")
     refused = page.locator("[data-files] li", has_text="letter.txt")
     expect(refused.locator(".reason")).not_to_be_empty()
     expect(page.locator("[data-files] li", has_text="chest_pa").get_by_role("link")).to_be_visible()
     trouble.said.clear()  # Chromium reports the 415 that the page has put into words
+
+
+def test_an_image_can_be_dropped_and_asks_whose_it_is(page: Page) -> None:
+    page.goto("/upload")
+    expect(page.locator("[data-demographics]")).to_be_hidden()
+    drop = page.evaluate_handle(
+        "() => { const drop = new DataTransfer();"
+        " drop.items.add(new File(['x'], 'slide.png', { type: 'image/png' })); return drop; }"
+    )
+    page.dispatch_event("[data-drop]", "drop", {"dataTransfer": drop})
+    expect(page.locator("[data-files] li")).to_contain_text("slide.png")
+    expect(page.locator("[data-demographics]")).to_be_visible()
+    page.get_by_role("button", name="Remove slide.png").click()
+    expect(page.locator("[data-files] li")).to_have_count(0)
 
 
 def test_a_search_never_shows_in_the_address_and_is_there_on_return(page: Page, a_job: str) -> None:

@@ -1,6 +1,6 @@
 /** Upload: files gathered by drop or choice, each sent on its own, with its progress, its job or its refusal. */
 
-import { csrfToken, problemOf, type Problem } from "./api";
+import { csrfToken, Problem, problemOf } from "./api";
 import { onEvent } from "./stream";
 
 const AT_ONCE = 3;
@@ -40,6 +40,25 @@ function element<K extends keyof HTMLElementTagNameMap>(tag: K, name: string, te
   if (name) made.className = name;
   made.textContent = text;
   return made;
+}
+
+/** The files of a drop, those inside of folders too. */
+async function dropped(transfer: DataTransfer): Promise<File[]> {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter((entry) => entry !== null);
+  if (!entries.length) return [...transfer.files];
+  return (await Promise.all(entries.map(filesIn))).flat();
+}
+
+async function filesIn(entry: FileSystemEntry): Promise<File[]> {
+  if (entry.isFile) return [await new Promise<File>((done, fail) => (entry as FileSystemFileEntry).file(done, fail))];
+  const reader = (entry as FileSystemDirectoryEntry).createReader();
+  const found: File[] = [];
+  for (;;) {
+    // Browsers hand out a folder a hundred entries at a time.
+    const some = await new Promise<FileSystemEntry[]>((done, fail) => reader.readEntries(done, fail));
+    if (!some.length) return found;
+    found.push(...(await Promise.all(some.map(filesIn))).flat());
+  }
 }
 
 export function wireUpload(form: HTMLFormElement): void {
@@ -115,8 +134,15 @@ export function wireUpload(form: HTMLFormElement): void {
     answer.textContent = problem.message;
   };
 
+  const largest = Number(form.dataset["maxBytes"]);
   const send = (entry: Entry): Promise<void> =>
     new Promise((resolve) => {
+      if (entry.file.size > largest) {
+        const words = `The file is larger than ${form.dataset["maxWords"] ?? ""}, the most that is taken at once.`;
+        refuse(entry, new Problem(413, "too-large", words));
+        resolve();
+        return;
+      }
       const body = new FormData(form);
       body.delete("file");
       body.delete("csrf_token");
@@ -186,7 +212,7 @@ export function wireUpload(form: HTMLFormElement): void {
   for (const name of ["dragleave", "drop", "dragend"]) zone.addEventListener(name, () => zone.classList.remove("over"));
   zone.addEventListener("drop", (event) => {
     event.preventDefault();
-    add(event.dataTransfer?.files ?? []);
+    if (event.dataTransfer) void dropped(event.dataTransfer).then(add);
   });
   // A file dropped beside the zone would replace the page.
   for (const name of ["dragover", "drop"]) window.addEventListener(name, (event) => event.preventDefault());
