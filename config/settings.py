@@ -270,7 +270,8 @@ class Settings(BaseSettings):
     destinations: tuple[Destination, ...] = Field((), description="Archives that results are sent to.")
     rules: tuple[Rule, ...] = Field(
         (),
-        description="What is enhanced and where it goes, first match first; then the default rule: frontal chest CR and DX.",
+        description="What is enhanced and where it goes, first match first; then the default rule: "
+        "frontal chest CR and DX.",
     )
     enhancer: EnhancerSettings = Field(EnhancerSettings(), description="The network.")
     queue: QueueSettings = Field(QueueSettings(), description="The job queue and the deliveries.")
