@@ -28,7 +28,7 @@ def stream_header(stream: bytes) -> StreamHeader | None:
             return _jpeg(stream)
         start = stream.find(b"\xff\x4f\xff\x51", 0, _SEARCHED)
         return _jpeg_2000(stream, start + 4) if start >= 0 else None
-    except struct.error:
+    except (struct.error, IndexError):
         return None
 
 
