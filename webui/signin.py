@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from flask import Blueprint, Response, make_response, redirect, render_template, request
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from db import audit, people
@@ -105,15 +106,25 @@ def authenticate(name: str, password: str) -> tuple[User | None, float]:
 
 
 def open_session(user: User) -> str:
-    """A new session of `user`; returns the value of its cookie."""
+    """A new session of `user` instead of the browser's old one; returns the value of its cookie."""
     here = services()
+    old = request.cookies.get(auth.COOKIE)
     with here.database.write() as session:
+        _end(session, old)
         owner = session.get_one(User, user.id)
         raw, _row = people.open_session(
             session, owner, hours=here.settings.web.session_hours, address=client_address()
         )
         audit.record(session, owner.name, "login", address=client_address())
     return raw
+
+
+def _end(session: Session, raw: str | None) -> None:
+    """End the session of a cookie's value, if it is one."""
+    idle = services().settings.web.session_idle_minutes
+    row = people.session_for(session, raw, idle_minutes=idle) if raw else None
+    if row is not None:
+        people.revoke_session(session, row)
 
 
 def replace_password(current: str, new: str, repeat: str) -> str | None:

@@ -134,6 +134,15 @@ def test_logging_out_ends_the_session_on_the_server(app: Flask, anna: Person) ->
     assert thief.get("/api/v1/me").status_code == 401
 
 
+def test_logging_in_anew_ends_the_browsers_session_before(app: Flask, anna: Person) -> None:
+    before = anna.client.get_cookie(auth.COOKIE)
+    assert before is not None
+    anna.login("root")
+    thief = app.test_client()
+    thief.set_cookie(auth.COOKIE, before.value)
+    assert thief.get("/api/v1/me").status_code == 401
+
+
 def test_a_revoked_session_and_a_disabled_user_are_out_at_once(
     database: Database, anna: Person, root: Person
 ) -> None:
