@@ -108,6 +108,9 @@ def test_the_theme_is_chosen_once_and_kept(page: Page) -> None:
 
 def test_login_and_upload_need_only_a_keyboard(open_browser: Opener, samples_dir: Path) -> None:
     page = open_browser().new_page()
+    page.on(
+        "filechooser", lambda _chooser: None
+    )  # asked for early: the browser must know before the key comes
     page.goto("/login")
     expect(page.get_by_label("Name")).to_be_focused()
     page.keyboard.type("ada")
