@@ -7,17 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import audit
 from db.intake import Accepted, Arrival, Origin, QueueFull, intake
-from db.models import Batch, Source
-from db.objects import StoreError, StoreFull, file_digest
+from db.models import Batch
+from db.objects import StoreError, StoreFull
 from db.states import Priority, Purpose
 from webui import archive, auth, content
 from webui.content import Content, NotTaken
@@ -140,8 +138,6 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
     )
     origin = Origin(wishes.kind, address=client_address(), user_id=actor.user_id, actor=actor.user)
     try:
-        if found.media_type != content.DICOM:
-            _refuse_other_demographics(parcel.file.path, wishes.demographics)
         accepted = intake(
             here.database, here.store, arrival, origin, max_waiting=here.settings.queue.max_waiting
         )
@@ -172,16 +168,6 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         kind=wishes.kind,
     )
     return accepted
-
-
-def _refuse_other_demographics(file: Path, said: dict[str, Any] | None) -> None:
-    """A picture that is here already keeps what was said of it: nobody's image gets another one's name."""
-    with file.open("rb") as stream:
-        digest = file_digest(stream)
-    with services().database.read() as session:
-        known = session.execute(select(Source.demographics).where(Source.sha256 == digest)).first()
-    if known is not None and (known[0] or {}) != (said or {}):
-        raise NotTaken("This very picture is here already, under other demographics.", "other-demographics")
 
 
 def _new_batch() -> int:

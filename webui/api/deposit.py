@@ -28,7 +28,6 @@ _STATUS = {
     "encrypted": 422,
     "store": 503,
     "database": 503,
-    "other-demographics": 409,
 }
 _BACKSLASH_OR_CONTROL = re.compile(r"[\\\x00-\x1f\x7f]")
 
