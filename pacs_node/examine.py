@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import mmap
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -28,6 +29,8 @@ from pacs_node.decode import MAX_PIXELS, PixelFormat, StoredImage
 from pacs_node.errors import Reason, Refusal, Refused
 from pacs_node.facts import HeaderFacts
 from pacs_node.secondary import PictureContext, secondary_capture
+
+_START_SECONDS = 120.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +150,7 @@ class _Child:
             f"Decoding the object took longer than {limits.timeout_seconds:g} seconds.",
         )
         crash: Refusal | None = None
+        self._wait_until_ready()
         try:
             output, _ = self.process.communicate(json.dumps(request) + "\n", timeout=limits.timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -160,6 +164,13 @@ class _Child:
         if crash is None and status != 0:
             crash = slow if -status == signal.SIGXCPU else _crash(status)
         return messages, crash
+
+    def _wait_until_ready(self) -> None:
+        """Wait for the child to have started: on a busy machine that is no fault of the object."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], _START_SECONDS)
+        if not ready or not self.process.stdout.readline():
+            raise Refused(Reason.DECODER_START, "The decoder process did not start.")
 
     def end(self) -> None:
         """Let the child go and free what was shared (mapped pixels live on)."""

@@ -30,6 +30,7 @@ _META = ("ImplementationClassUID", "ImplementationVersionName", "SourceApplicati
 
 def main(header_fd: int, pixels_fd: int) -> int:
     """Wait for one request, serve it, and return an exit status."""
+    _say(kind="ready")
     line = sys.stdin.readline()
     if not line:
         return 0  # never needed

@@ -179,12 +179,9 @@ def _in_float64(generator, image, photometric):
     low, high = float(image.values.min()), float(image.values.max())
     exact = (image.values.astype(np.float64) - low) / (high - low)
     exact = 1 - exact if photometric == "MONOCHROME1" else exact
-    affine, halo = affine_of(exact), generator.halo
-    padded = (np.pad(exact, halo, mode="reflect") - affine.offset) / affine.gain
+    affine = affine_of(exact)
+    lr = torch.from_numpy(exact)[None, None]
     with torch.inference_mode():
-        residual = generator(torch.from_numpy(padded)[None, None], 2)[
-            ..., 2 * halo : -2 * halo, 2 * halo : -2 * halo
-        ]
-        sr = enlarge(torch.from_numpy(exact)[None, None], 2) + residual * affine.gain
+        sr = enlarge(lr, 2) + generator((lr - affine.offset) / affine.gain, 2) * affine.gain
     values = sr[0, 0].numpy()
     return (1 - values if photometric == "MONOCHROME1" else values) * (high - low) + low
