@@ -49,6 +49,22 @@ original that is forwarded (`forward_original`) is proposed in the transfer synt
 
 {theirs}
 
+## Objects that are made
+
+A result is of the SOP class of its source and of the same study, in a series of its own, and passes on what
+the enlargement does not touch. Its Image Type is `DERIVED\\SECONDARY\\\\{image_type}` (value 3 is empty), its
+Content Qualification `RESEARCH`. Overlays, private attributes, dose figures and unusable pixel spacings are
+left out, which its Derivation Description says.
+
+A picture that is uploaded (PNG, JPEG, TIFF) becomes a Secondary Capture Image with Conversion Type `WSD`.
+
+### Codes in results
+
+{coded}
+
+UIDs are of the form `2.25.` and a UUID as a decimal number; those of this implementation and its devices lie
+below `{uid_root}`.
+
 ## Not supported
 
 Storage commitment, query and retrieve, modality worklist, performed procedure step, media interchange.
@@ -58,7 +74,7 @@ Storage commitment, query and retrieve, modality worklist, performed procedure s
 def statement() -> str:
     """The statement as Markdown, for the decoders that are installed here."""
     from config.settings import DicomSettings
-    from pacs_node import codecs, identity, receiver, statuses
+    from pacs_node import codecs, identity, provenance, receiver, statuses
 
     dicom = DicomSettings()
     rows = [codecs.CODECS[uid] for uid in codecs.decodable()]
@@ -87,6 +103,12 @@ def statement() -> str:
             ("status", "name", "when"),
             [(f"0x{row.first:04X}", row.name, row.ours) for row in statuses.TABLE if row.ours],
         ),
+        image_type=provenance.OWN_IMAGE_TYPE,
+        coded=_table(
+            ("where", "value", "scheme", "meaning"),
+            [(where, code, scheme, meaning) for where, (code, meaning), scheme in provenance.CODES],
+        ),
+        uid_root=identity.UID_ROOT,
         theirs=_table(
             ("status", "name", "the delivery is"),
             [(_range(row.first, row.last), row.name, row.verdict.value) for row in statuses.TABLE],

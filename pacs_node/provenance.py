@@ -26,6 +26,15 @@ SPATIAL_RESAMPLING = ("113085", "Spatial resampling")
 AI_SUPER_RESOLUTION = ("AISR", "AI super-resolution")
 """Our private code (designator 99CXRSR): no standard code for it exists."""
 
+CODES = (
+    ("Derivation Code Sequence", SPATIAL_RESAMPLING, "DCM"),
+    ("Derivation Code Sequence", AI_SUPER_RESOLUTION, identity.PRIVATE_CODING_SCHEME),
+    ("Source Image Sequence, purpose", SOURCE_IMAGE, "DCM"),
+    ("Related Series Sequence, purpose", SOURCE_SERIES, "DCM"),
+    ("Contributing Equipment Sequence, purpose of the source's equipment", ACQUISITION_EQUIPMENT, "DCM"),
+    ("Contributing Equipment Sequence, purpose of this software", PROCESSING_EQUIPMENT, "DCM"),
+)
+"""Every code that we write: where, the code and its meaning, the scheme. For the conformance statement."""
 OWN_IMAGE_TYPE = "AI_SR"
 """Value 4 of ImageType in everything that we derive."""
 RESEARCH_WARNING = "RESEARCH USE ONLY, not for diagnosis"

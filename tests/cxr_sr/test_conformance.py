@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from cxr_sr.conformance import statement
-from pacs_node import codecs, identity, receiver, statuses
+from pacs_node import codecs, identity, provenance, receiver, statuses
 
 
 def test_the_statement_names_all_that_is_negotiated_and_nothing_else():
@@ -25,3 +25,10 @@ def test_the_statement_gives_every_status_that_the_receiver_returns():
 
 def test_the_statement_says_who_we_are():
     assert identity.IMPLEMENTATION_CLASS_UID in statement()
+
+
+def test_the_statement_lists_every_code_and_the_image_type_of_results():
+    text = statement()
+    for _, (value, meaning), scheme in provenance.CODES:
+        assert f"| {value} | {scheme} | {meaning} |" in text
+    assert "`DERIVED\\SECONDARY\\\\AI_SR`" in text
