@@ -124,7 +124,7 @@ class _Child:
         self.pixels_fd = os.memfd_create("pixels", os.MFD_CLOEXEC)
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-W", "ignore", "-m", "pacs_node.examine_child",
+                [sys.executable, "-P", "-W", "ignore", "-m", "pacs_node.examine_child",
                  str(self.header_fd), str(self.pixels_fd)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,

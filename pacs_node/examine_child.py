@@ -25,11 +25,13 @@ CRASH_VARIABLE = "CXR_SR_TEST_EXAMINE_CRASH"
 """For tests: `segv`, `abort`, `hang`, `spin` or `swell` makes the child do that once it has sent the
 header."""
 
+_answers = 1
 _META = ("ImplementationClassUID", "ImplementationVersionName", "SourceApplicationEntityTitle")
 
 
 def main(header_fd: int, pixels_fd: int) -> int:
     """Wait for one request, serve it, and return an exit status."""
+    _keep_answers_apart()
     _say(kind="ready")
     line = sys.stdin.readline()
     if not line:
@@ -104,9 +106,17 @@ def _write(descriptor: int, data: Any) -> None:
         view = view[os.write(descriptor, view) :]
 
 
+def _keep_answers_apart() -> None:
+    """Answers go where standard output went; what a library prints goes nowhere."""
+    global _answers
+    _answers = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+
+
 def _say(**message: Any) -> None:
-    sys.stdout.write(json.dumps(message) + "\n")
-    sys.stdout.flush()
+    os.write(_answers, (json.dumps(message) + "\n").encode())
 
 
 def _misbehave() -> None:
