@@ -269,7 +269,8 @@ class Worker:
             queue.skip(session, lease, "amended", reason, actor=self.owner)
             return None
         addresses = self._addresses(session, lease, plan.decision)
-        originals = addresses if plan.decision.forward_original != "never" else []
+        forward = plan.decision.forward_original != "never" and task.picture is None  # an archive takes DICOM
+        originals = addresses if forward else []
         job = queue.finish(session, lease, new, addresses, forward_original_to=originals, actor=self.owner)
         if source.relation is Relation.AMENDMENT and not task.by_person:
             for old in records.jobs_to_retract(session, source):

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from db import queue
+from config.settings import Rule
+from db import presence, queue
 from db.states import DeliveryState, JobState, Priority, Relation
 from enhancer import IdentityModel
-from pacs_node import codecs
+from pacs_node import codecs, worker
 from pacs_node.examine import Limits
 from pacs_node.examine_child import CRASH_VARIABLE
 from tests import dicom_variants as variants
@@ -331,3 +332,56 @@ def test_an_image_that_is_examined_after_its_own_amendment_is_not_delivered(clin
     assert clinic.job(current.job_id).state is JobState.DELIVERING
     job = clinic.job(stale.job_id)
     assert (job.state, job.reason_code, job.deliveries) == (JobState.SKIPPED, "amended", [])
+
+
+def test_a_rule_may_hold_results_for_review_and_forward_the_original(tmp_path):
+    rule = Rule(name="careful", release="review", forward_original="always", priority="stat")
+    with open_clinic(tmp_path, rules=(rule,)) as clinic:
+        job = clinic.serve(variants.cr())
+
+    assert (job.state, job.rule, job.priority) == (JobState.HELD, "careful", Priority.STAT)
+    assert sorted((d.what, d.destination_name) for d in job.deliveries) == [
+        ("original", "pacs"),
+        ("result", "pacs"),
+    ]
+
+
+def test_a_lossy_upload_stays_marked_as_lossy(clinic, tmp_path):
+    path = tmp_path / "chest.jpg"
+    Image.fromarray(variants.chest_values(8, 300, 300)).save(path, quality=80)
+
+    job = clinic.serve(path, kind="upload", media_type="image/jpeg", suffix=".jpg")
+
+    ds = clinic.result(job)
+    assert (ds.LossyImageCompression, ds.LossyImageCompressionMethod) == ("01", "ISO_10918_1")
+
+
+def test_the_role_works_until_told_to_stop_and_shows_that_it_is_alive(tmp_path, monkeypatch):
+    monkeypatch.setattr(worker, "Models", lambda _settings: OneModel())
+    with open_clinic(tmp_path) as clinic:
+        accepted = clinic.receive(variants.cr())
+        stop = threading.Event()
+        role = threading.Thread(target=worker.run, args=(clinic.settings, stop))
+        role.start()
+        deadline = time.monotonic() + 60
+        while clinic.job(accepted.job_id).state is not JobState.DELIVERING and time.monotonic() < deadline:
+            time.sleep(0.05)
+        with clinic.database.read() as session:
+            (process,) = presence.alive(session)
+        stop.set()
+        role.join(30)
+
+        assert not role.is_alive()
+        assert clinic.job(accepted.job_id).state is JobState.DELIVERING
+    assert (process.role, process.info["model"], process.info["problem"]) == ("worker", "identity", None)
+
+
+def test_the_original_of_a_picture_is_not_forwarded_to_an_archive(tmp_path):
+    path = tmp_path / "chest.png"
+    Image.fromarray(variants.chest_values(8)).save(path)
+    with open_clinic(tmp_path / "node", rules=(Rule(name="r", forward_original="always"),)) as clinic:
+        job = clinic.serve(
+            path, kind="upload", media_type="image/png", suffix=".png", requested={"destinations": ["pacs"]}
+        )
+
+    assert [d.what for d in job.deliveries] == ["result"]
