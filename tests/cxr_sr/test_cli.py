@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import click
@@ -62,17 +61,15 @@ def test_every_command_of_the_node_takes_a_configuration_file(path, command):
         assert "--config" in {flag for parameter in command.params for flag in parameter.opts}
 
 
-def test_help_is_quick_and_imports_no_room():
+def test_help_imports_no_room():
     code = (
         "import sys; from cxr_sr.cli import run; run(['--help']);"
         "print([m for m in ('torch', 'sqlalchemy', 'pydicom', 'numpy') if m in sys.modules], file=sys.stderr)"
     )
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
-    began = time.monotonic()
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
     assert done.stderr == "[]\n"
     assert "serve" in done.stdout
-    assert time.monotonic() - began < 2  # 0.1 s on an idle machine
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import time
 
 import pytest
 from pydicom import dcmread
@@ -16,7 +15,7 @@ from db.objects import LocalStore
 from pacs_node import codecs
 from pacs_node.echo import echo
 from tests import dicom_variants, peers
-from tests.pacs_node.nodes import CR, eventually, make_database, make_settings, receiving
+from tests.pacs_node.nodes import CR, PATIENT, eventually, make_database, make_settings, receiving
 from tests.pacs_node.office import Office
 
 PROPOSE = {
@@ -35,7 +34,7 @@ PROPOSE = {
 
 @pytest.fixture
 def node(tmp_path):
-    with receiving(make_settings(tmp_path / "node")) as node:
+    with receiving(make_settings(tmp_path / "node", dicom=PATIENT)) as node:
         yield node
 
 
@@ -131,14 +130,11 @@ def test_storescp_gets_an_echo_and_a_result(tmp_path, free_port, samples_dir):
 
 @pytest.mark.slow
 @pytest.mark.peer("dcmsend")
-def test_a_hundred_images_come_in_durably_at_a_fair_pace(node, dcmtk, tmp_path):
+def test_a_hundred_images_come_in_over_one_association(node, dcmtk, tmp_path):
     folder = tmp_path / "images"
     folder.mkdir()
     for number in range(100):
         dicom_variants.written(dicom_variants.cr(), folder / f"{number}.dcm")
-    began = time.monotonic()
     done = dcmtk("dcmsend", "-aec", "CXR_SR", "127.0.0.1", node.port, "--scan-directories", folder)
-    seconds = time.monotonic() - began
     assert done.returncode == 0, done.stdout
     assert len(received(node)) == 100
-    assert seconds < 30

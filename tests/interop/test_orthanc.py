@@ -23,7 +23,7 @@ from tests import dicom_variants as variants
 from tests import peers
 from tests.derived_checks import check_derived, new_errors
 from tests.interop.conftest import Dcmtk, Orthanc, Roles
-from tests.pacs_node.nodes import eventually, make_database, make_settings
+from tests.pacs_node.nodes import PATIENT, eventually, make_database, make_settings
 from tests.pacs_node.office import Office
 
 pytestmark = pytest.mark.peer("orthanc", "orthanc-dicomweb", "dcmsend")
@@ -75,7 +75,7 @@ def hospital(tmp_path, orthanc, small_model, dcmtk) -> Iterator[Hospital]:
 
 @contextmanager
 def open_hospital(data_dir: Path, orthanc: Orthanc, model: Path | str, dcmtk: Dcmtk) -> Iterator[Hospital]:
-    settings = make_settings(data_dir, destinations=(orthanc.destination,)).model_copy(
+    settings = make_settings(data_dir, dicom=PATIENT, destinations=(orthanc.destination,)).model_copy(
         update={"enhancer": EnhancerSettings(model=str(model), device="cpu")}
     )
     database = make_database(settings)

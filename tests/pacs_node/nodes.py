@@ -37,6 +37,9 @@ DX = "1.2.840.10008.5.1.4.1.1.1.1"
 DX_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
 SC = "1.2.840.10008.5.1.4.1.1.7"
 CT = "1.2.840.10008.5.1.4.1.1.2"
+PATIENT = {"acse_timeout": 30, "dimse_timeout": 60, "network_timeout": 60, "connection_timeout": 10}
+"""Waits long enough for a peer on a busy machine; `make_settings` has short ones, for tests of silence."""
+
 EXPLICIT, IMPLICIT = codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN
 
 
