@@ -21,10 +21,12 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import build_context
+from sqlalchemy import select
 
 from config import Destination, Settings
 from config.settings import DicomSettings, QueueSettings, StorageSettings
 from db import Database
+from db.models import Job, Source
 from db.objects import LocalStore
 from db.schema import upgrade
 from pacs_node import codecs
@@ -251,3 +253,21 @@ def dicom_threads() -> list[threading.Thread]:
     """Threads of associations in this process."""
     marks = ("AcceptorThread", "RequestorThread", "dicom-", "courier-", "lease-", "Thread-")
     return [t for t in threading.enumerate() if t.name.startswith(marks)]
+
+
+def sources(node: Node) -> list[Source]:
+    with node.database.read() as session:
+        return list(session.scalars(select(Source).order_by(Source.id)))
+
+
+def jobs(node: Node) -> list[Job]:
+    with node.database.read() as session:
+        return list(session.scalars(select(Job).order_by(Job.id)))
+
+
+def still_receives(node: Node) -> bool:
+    """Whether the next good image is taken, after whatever happened before."""
+    before = len(jobs(node))
+    with associated(node.port) as assoc:
+        status, _ = store_object(assoc, make_object())
+    return status == 0 and len(jobs(node)) == before + 1 and eventually(lambda: not node.spooled)
