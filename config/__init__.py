@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from config.errors import ConfigError
 from config.load import load_settings
-from config.settings import Destination, Rule, Settings
+from config.network import Archive, Destination, DicomTls, Peer
+from config.settings import Rule, Settings
 
-__all__ = ["ConfigError", "Destination", "Rule", "Settings", "load_settings"]
+__all__ = ["Archive", "ConfigError", "Destination", "DicomTls", "Peer", "Rule", "Settings", "load_settings"]

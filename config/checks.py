@@ -28,6 +28,7 @@ def first_conflict(settings: Settings) -> Conflict | None:
 def _name_conflict(settings: Settings) -> Conflict | None:
     for key, names in (
         ("destinations", [d.name for d in settings.destinations]),
+        ("archives", [a.name for a in settings.archives]),
         ("rules", [r.name for r in settings.rules]),
     ):
         if (double := _double(names)) is not None:
@@ -47,6 +48,14 @@ def _door_conflict(settings: Settings) -> Conflict | None:
     if not loopback(dicom.host) and not dicom.allow:
         message = f"expected the callers to accept, because dicom.host {dicom.host!r} is not loopback"
         return Conflict("dicom.allow", message, "dicom.host")
+    titles = [dicom.ae_title, *dicom.ae_titles]
+    if (double := _double(titles)) is not None:
+        return Conflict(
+            "dicom.ae_titles", f"expected different titles, {double!r} stands twice", "dicom.ae_titles"
+        )
+    if settings.audit.messages == "syslog" and not settings.audit.host:
+        message = "expected the repository's address, because audit.messages is syslog"
+        return Conflict("audit.host", message, "audit.messages")
     if (web.tls_cert is None) != (web.tls_key is None):
         given, missing = ("tls_cert", "tls_key") if web.tls_key is None else ("tls_key", "tls_cert")
         return Conflict(f"web.{missing}", f"expected a file, because web.{given} is given", f"web.{given}")

@@ -15,7 +15,8 @@ from pydantic_settings import EnvSettingsSource, SettingsError
 
 from config.errors import ConfigError
 from config.reference import section
-from config.settings import CONFLICT, FORMS, Settings
+from config.section import CONFLICT, FORMS
+from config.settings import Settings
 
 FILE_VARIABLE = "CXR_SR_CONFIG"
 FILE_NAME = "cxr-sr.toml"

@@ -7,83 +7,40 @@ receives it as an argument; nothing in the project reads a global configuration.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Literal
 from urllib.parse import quote
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from config.checks import address_or_network, first_conflict
-
-AETitle = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16, pattern=r"^[ -\[\]-~]+$")
-]
-"""An application entity title: 1 to 16 characters of ISO 646 without backslash (PS3.5, VR AE)."""
-
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0)]
-Priority = Literal["stat", "routine", "bulk"]
-Name = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")]
-"""A name of ours: letters, digits, dot, underscore, hyphen."""
-
-
-def _number_if_written_so(value: Any) -> Any:
-    """The environment knows only text."""
-    return int(value) if isinstance(value, str) and value.isdecimal() else value
+from config.network import Archive, Destination, DicomTls, Peer
+from config.section import (
+    CONFLICT,
+    DATABASE_URL,
+    STORAGE_URL,
+    AETitle,
+    Port,
+    Priority,
+    Scale,
+    Seconds,
+    Section,
+)
 
 
-Scale = Annotated[Literal["auto", 2, 4], BeforeValidator(_number_if_written_so)]
-
-
-CONFLICT = "conflict"
-"""Kind of the error for settings that contradict each other."""
-
-_DATABASE_URL = r"^(sqlite:///.+|postgresql\+psycopg://.+)$"
-_STORAGE_URL = r"^(file://(/|\{data_dir\})|s3://[^/]).*$"
-FORMS = {
-    r"^[ -\[\]-~]+$": "1 to 16 characters of ASCII without backslash",
-    r"^[A-Za-z0-9._-]+$": "letters, digits, dots, underscores and hyphens",
-    _DATABASE_URL: "sqlite:///FILE or postgresql+psycopg://USER:PASSWORD@HOST/NAME",
-    _STORAGE_URL: "file:///FOLDER or s3://BUCKET/PREFIX",
-}
-"""Patterns of settings in words, for messages."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _truth_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """The library would take true for 1."""
-        field = cls.model_fields[info.field_name or ""]
-        if isinstance(value, bool) and field.annotation in {int, float}:
-            raise ValueError("expected a number")
-        return value
-
-
-class DatabaseSettings(_Section):
+class DatabaseSettings(Section):
     url: str = Field(
         "sqlite:///{data_dir}/cxr-sr.db",
-        pattern=_DATABASE_URL,
+        pattern=DATABASE_URL,
         description="SQLAlchemy URL of the state: `sqlite:///FILE`, or `postgresql+psycopg://USER:PASSWORD@HOST/NAME`.",
     )
 
 
-class StorageSettings(_Section):
+class StorageSettings(Section):
     url: str = Field(
         "file://{data_dir}/objects",
-        pattern=_STORAGE_URL,
+        pattern=STORAGE_URL,
         description="Where objects lie: `file:///FOLDER`, or `s3://BUCKET/PREFIX`.",
     )
     endpoint: str | None = Field(None, description="Address of the S3 service when it is not Amazon's.")
@@ -94,26 +51,20 @@ class StorageSettings(_Section):
     )
 
 
-class Peer(_Section):
-    """A caller that may open associations."""
-
-    ae_title: AETitle = Field(description="Its application entity title.")
-    address: str | None = Field(None, description="Its IP address or network (CIDR); none: any address.")
-
-    @field_validator("address")
-    @classmethod
-    def _address_is_an_ip(cls, value: str | None) -> str | None:
-        return value if value is None else address_or_network(value)
-
-
-class DicomSettings(_Section):
+class DicomSettings(Section):
     ae_title: AETitle = Field("CXR_SR", description="Our application entity title.")
+    ae_titles: tuple[AETitle, ...] = Field(
+        (), description="Further titles that we answer to; rules can tell them apart by CalledAETitle."
+    )
     host: str = Field(
         "127.0.0.1", description="Address to listen on; beyond loopback `dicom.allow` is required."
     )
     port: Port = Field(11112, description="Port to listen on; 0 takes a free one.")
     allow: tuple[Peer, ...] = Field((), description="Callers that are accepted; empty: anyone on loopback.")
     max_associations: int = Field(64, ge=1, description="Associations at once, in all.")
+    max_associations_per_peer: int = Field(
+        32, ge=1, description="Associations at once from one address; silent connections count."
+    )
     max_pdu: int = Field(131072, ge=4096, le=1 << 20, description="Largest PDU we receive, in bytes.")
     max_object_bytes: int = Field(1 << 30, ge=1 << 16, description="Largest data set accepted, in bytes.")
     acse_timeout: Seconds = Field(10.0, description="Seconds to wait for association messages.")
@@ -124,29 +75,15 @@ class DicomSettings(_Section):
     connection_timeout: Seconds = Field(
         10.0, description="Seconds to wait for a connection to a destination."
     )
-
-
-class Destination(_Section):
-    """An archive that results are sent to."""
-
-    name: Name = Field(description="What rules, pages and the command line call it.")
-    ae_title: AETitle = Field(description="Its application entity title.")
-    host: str = Field(min_length=1, description="Its address.")
-    port: Port = Field(description="Its port.")
-    tls: bool = Field(False, description="Whether the connection is encrypted.")
+    tls: DicomTls | None = Field(None, description="The TLS listener; none: there is no such.")
     storage_commitment: bool = Field(
-        False, description="Whether it is asked to promise that it keeps a result."
-    )
-    label: Literal["none", "overlay", "burned"] = Field(
-        "none", description="How a result says in its image that it was enhanced; its header always does."
-    )
-    default: bool = Field(True, description="Whether results go here when a rule names no destination.")
-    expire_after_hours: float = Field(
-        24.0 * 7, gt=0, description="Hours after which an undelivered result expires."
+        False,
+        description="Whether callers may ask for storage commitment of what they sent; "
+        "we promise only what an archive has promised us.",
     )
 
 
-class Rule(_Section):
+class Rule(Section):
     """What is done with a received object whose attributes match; the first match decides."""
 
     name: str = Field(min_length=1, max_length=64, description="What the job's page calls it.")
@@ -166,9 +103,13 @@ class Rule(_Section):
     forward_original: Literal["never", "always", "if_missing"] = Field(
         "never", description="Whether the original goes to the destinations too."
     )
+    return_to_sender: bool = Field(
+        False,
+        description="Whether the result also goes to the destination that has the caller's AE title.",
+    )
 
 
-class EnhancerSettings(_Section):
+class EnhancerSettings(Section):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="Where the network runs.")
     model: str = Field(
         "srgan", min_length=1, description="Name of a shipped model or a path to its .safetensors."
@@ -179,9 +120,25 @@ class EnhancerSettings(_Section):
     max_output_side: int = Field(9216, ge=64, description="Longest side of a result, in pixels.")
     min_output_spacing: float = Field(0.05, ge=0, description="Finest pixel spacing of a result, in mm.")
     threads: int = Field(0, ge=0, description="CPU threads of the network; 0 leaves it to the library.")
+    synthetic_data: bool = Field(
+        False,
+        description="Whether results carry SyntheticData YES; otherwise the source's value is passed on.",
+    )
 
 
-class QueueSettings(_Section):
+class FetchSettings(Section):
+    hours: str = Field(
+        "",
+        pattern=r"^(([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d)?$",
+        description="Local hours in which archives are worked through, `20:00-06:00`; empty: always.",
+    )
+    max_waiting: int = Field(
+        20, ge=1, description="Fetched images that may wait for a worker before the next is fetched."
+    )
+    max_attempts: int = Field(3, ge=1, description="Attempts at fetching a study before it counts as failed.")
+
+
+class QueueSettings(Section):
     max_attempts: int = Field(3, ge=1, description="Attempts at processing before a job is failed.")
     lease_seconds: Seconds = Field(
         60.0, description="Silence after which a worker's job is given to another."
@@ -192,13 +149,13 @@ class QueueSettings(_Section):
     poll_seconds: Seconds = Field(0.5, description="How often an idle worker or sender looks for work.")
 
 
-class ExamineSettings(_Section):
+class ExamineSettings(Section):
     timeout_seconds: Seconds = Field(60.0, description="Time the decoder child may take for one object.")
     memory_bytes: int = Field(4 << 30, ge=256 << 20, description="Address space the decoder child may use.")
     max_pixels: int = Field(64_000_000, ge=4096, description="Largest matrix that is decoded, in pixels.")
 
 
-class WebSettings(_Section):
+class WebSettings(Section):
     host: str = Field(
         "127.0.0.1", description="Address to listen on; beyond loopback: TLS or a trusted proxy."
     )
@@ -207,6 +164,11 @@ class WebSettings(_Section):
     tls_key: Path | None = Field(None, description="PEM file with the private key.")
     trusted_proxies: tuple[str, ...] = Field(
         (), description="IP addresses or networks of proxies whose forwarding headers count."
+    )
+    cors_origins: tuple[str, ...] = Field(
+        (),
+        description="Origins (`https://HOST`) of other pages, such as an OHIF viewer, "
+        "that may read `/dicomweb/`.",
     )
     threads: int = Field(160, ge=4, description="Threads that serve requests; each event stream takes one.")
     max_upload_bytes: int = Field(1 << 30, ge=1 << 16, description="Largest upload request, in bytes.")
@@ -228,14 +190,14 @@ class WebSettings(_Section):
         return value
 
 
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     sources_days: float = Field(30.0, gt=0, description="Days that finished sources are kept.")
     results_days: float = Field(30.0, gt=0, description="Days that delivered results are kept.")
     events_days: float = Field(365.0, gt=0, description="Days that job events are kept.")
     backups: int = Field(7, ge=0, description="Database backups kept; 0 makes none.")
 
 
-class SchedulerSettings(_Section):
+class SchedulerSettings(Section):
     lease_seconds: Seconds = Field(15.0, description="Interval of the sweep for expired leases.")
     echo_seconds: Seconds = Field(300.0, description="Interval of C-ECHO to each destination.")
     disk_seconds: Seconds = Field(60.0, description="Interval of the disk watermark check.")
@@ -247,7 +209,23 @@ class SchedulerSettings(_Section):
     backup_hours: float = Field(24.0, gt=0, description="Interval of database backups.")
 
 
-class LogSettings(_Section):
+class AuditSettings(Section):
+    messages: Literal["none", "file", "syslog"] = Field(
+        "none", description="Where audit messages in the DICOM format (PS3.15 A.5) go."
+    )
+    file: Path = Field(
+        Path("{data_dir}/audit.xml"), description="file: one message a line is added to this file."
+    )
+    host: str = Field("", description="syslog: address of the audit repository.")
+    port: Port = Field(6514, description="syslog: its port (RFC 5425).")
+    tls: bool = Field(True, description="syslog: whether the connection is encrypted.")
+    ca: Path | None = Field(None, description="syslog: PEM file of the authorities trusted for it.")
+    cert: Path | None = Field(None, description="syslog: PEM file with the certificate that we show it.")
+    key: Path | None = Field(None, description="syslog: PEM file with its private key.")
+    source_id: str = Field("cxr-sr", min_length=1, description="What messages call this node.")
+
+
+class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is written."
     )
@@ -268,17 +246,20 @@ class Settings(BaseSettings):
     storage: StorageSettings = Field(StorageSettings(), description="The objects.")
     dicom: DicomSettings = Field(DicomSettings(), description="How modalities and archives reach us.")
     destinations: tuple[Destination, ...] = Field((), description="Archives that results are sent to.")
+    archives: tuple[Archive, ...] = Field((), description="Archives that images are fetched from.")
     rules: tuple[Rule, ...] = Field(
         (),
         description="What is enhanced and where it goes, first match first; then the default rule: "
         "frontal chest CR and DX.",
     )
     enhancer: EnhancerSettings = Field(EnhancerSettings(), description="The network.")
+    fetch: FetchSettings = Field(FetchSettings(), description="Working through an archive.")
     queue: QueueSettings = Field(QueueSettings(), description="The job queue and the deliveries.")
     examine: ExamineSettings = Field(ExamineSettings(), description="The decoder child.")
     web: WebSettings = Field(WebSettings(), description="Pages and the HTTP interface.")
     retention: RetentionSettings = Field(RetentionSettings(), description="How long things are kept.")
     scheduler: SchedulerSettings = Field(SchedulerSettings(), description="What is done by the clock.")
+    audit: AuditSettings = Field(AuditSettings(), description="Audit messages to a repository.")
     log: LogSettings = Field(LogSettings(), description="The log, on standard error.")
 
     @classmethod
@@ -314,6 +295,10 @@ class Settings(BaseSettings):
     def destination(self, name: str) -> Destination | None:
         """The configured destination of that name."""
         return next((d for d in self.destinations if d.name == name), None)
+
+    def archive(self, name: str) -> Archive | None:
+        """The configured archive of that name."""
+        return next((a for a in self.archives if a.name == name), None)
 
     @property
     def default_destinations(self) -> tuple[Destination, ...]:

@@ -142,6 +142,14 @@ class Batch(Base):
     __tablename__ = "batch"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     name: Mapped[str] = mapped_column(String(128), default="")
+    kind: Mapped[str] = mapped_column(String(16), default="upload")
+    """`upload`, or `fetch`: studies of an archive (`db.exchange.BatchItem`)."""
+    state: Mapped[str] = mapped_column(String(16), default="open")
+    """`open`; of a fetch also `paused`, `finished` (each item ended) or `cancelled`."""
+    archive: Mapped[str | None] = mapped_column(String(64))
+    query: Mapped[dict[str, Any] | None]
+    """What was asked of the archive, and how the images are to be enhanced."""
+    finished_at: Mapped[datetime | None]
     created_by: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
 
@@ -234,7 +242,7 @@ class Delivery(Base):
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
     what: Mapped[str] = mapped_column(String(8), default="result")
-    """`result` or `original`."""
+    """`result`, `original`, or `note` (a rejection note, `db.exchange.RejectionNote`)."""
     destination_name: Mapped[str] = mapped_column(String(64))
     destination: Mapped[dict[str, Any]]
     state: Mapped[DeliveryState] = mapped_column(default=DeliveryState.WAITING)

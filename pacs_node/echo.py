@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from config.settings import Destination, DicomSettings
+from config.network import Destination
+from config.settings import DicomSettings
 from pacs_node import codecs, statuses
 from pacs_node.scu import PeerError, association
 

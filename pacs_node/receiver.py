@@ -14,7 +14,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
-from config.settings import Peer
+from config.network import Peer
 from db import Database
 from db.intake import Arrival, Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull, open_store

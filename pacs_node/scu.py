@@ -23,7 +23,8 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from config.settings import Destination, DicomSettings
+from config.network import Destination
+from config.settings import DicomSettings
 from pacs_node import identity
 from pacs_node.scp import quiet_library
 from pacs_node.sockets import ClosingAE

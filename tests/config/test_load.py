@@ -136,7 +136,7 @@ WRONG = [
     (
         "[[destinations]]\nname = 'pacs'",
         {},
-        "node.toml: destinations.0.ae_title: expected a value, but it is missing (and 2 more)",
+        "node.toml: destinations.0: expected ae_title and host and port of a dimse system",
     ),
     (
         "[[rules]]\nname = 'a'\nmatch = {Modality = 3}",

@@ -8,7 +8,7 @@ import pytest
 from pynetdicom import evt
 from pynetdicom.pdu import A_ASSOCIATE_RQ
 
-from config.settings import Peer
+from config.network import Peer
 from pacs_node import receiver
 from pacs_node.received import Caller
 from tests.pacs_node.nodes import (

@@ -21,7 +21,8 @@ from werkzeug.datastructures import FileStorage
 from werkzeug.test import TestResponse, encode_multipart
 
 from config import Settings
-from config.settings import Destination, QueueSettings, StorageSettings, WebSettings
+from config.network import Destination
+from config.settings import QueueSettings, StorageSettings, WebSettings
 from db import Database, people, presence, schema
 from db.objects import ObjectStore
 from webui import server

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from config.settings import Destination
+from config.network import Destination
 from db import Database, deliveries, queue
 from db.models import Job, ModelVersion, Patient, Series, Source, Study
 from db.objects import ObjectStore

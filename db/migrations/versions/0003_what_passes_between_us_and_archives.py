@@ -1,0 +1,88 @@
+"""What passes between us and archives beside images: promises, rejections, labels, fetched studies."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from alembic import op
+
+from db import types
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("batch", sa.Column("kind", sa.String(16), nullable=False, server_default="upload"))
+    op.add_column("batch", sa.Column("state", sa.String(16), nullable=False, server_default="open"))
+    op.add_column("batch", sa.Column("archive", sa.String(64)))
+    op.add_column("batch", sa.Column("query", types.Json()))
+    op.add_column("batch", sa.Column("finished_at", types.UtcDateTime()))
+    _stored_object("labelled_result", sa.Column("label", sa.String(8), nullable=False), "result", ["label"])
+    _stored_object("rejection_note", None, "job", [])
+    op.create_table(
+        "commitment",
+        sa.Column("id", types.BigId, primary_key=True),
+        sa.Column("transaction_uid", sa.String(64), nullable=False, unique=True),
+        sa.Column("delivery_id", types.BigId, sa.ForeignKey("delivery.id"), nullable=False),
+        sa.Column("sop_class_uid", sa.String(64), nullable=False),
+        sa.Column("sop_instance_uid", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("failure_reason", sa.Integer()),
+        sa.Column("asked_at", types.UtcDateTime(), nullable=False),
+        sa.Column("due_at", types.UtcDateTime(), nullable=False),
+        sa.Column("answered_at", types.UtcDateTime()),
+    )
+    op.create_index("ix_commitment_delivery_id", "commitment", ["delivery_id"])
+    op.create_index("ix_commitment_due", "commitment", ["state", "due_at"])
+    op.create_table(
+        "commitment_request",
+        sa.Column("id", types.BigId, primary_key=True),
+        sa.Column("transaction_uid", sa.String(64), nullable=False),
+        sa.Column("calling_ae_title", types.Line(16), nullable=False),
+        sa.Column("called_ae_title", types.Line(16), nullable=False),
+        sa.Column("address", sa.String(64), nullable=False),
+        sa.Column("instances", types.Json(), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", types.UtcDateTime(), nullable=False),
+        sa.Column("expires_at", types.UtcDateTime(), nullable=False),
+        sa.Column("comment", types.Line(1024)),
+        sa.Column("received_at", types.UtcDateTime(), nullable=False),
+        sa.Column("answered_at", types.UtcDateTime()),
+        sa.UniqueConstraint("calling_ae_title", "transaction_uid"),
+    )
+    op.create_index("ix_commitment_request_due", "commitment_request", ["state", "not_before"])
+    op.create_table(
+        "batch_item",
+        sa.Column("id", types.BigId, primary_key=True),
+        sa.Column("batch_id", types.BigId, sa.ForeignKey("batch.id"), nullable=False),
+        sa.Column("study_instance_uid", sa.String(64), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("reason", types.Line(1024)),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", types.UtcDateTime(), nullable=False),
+        sa.Column("received", sa.Integer(), nullable=False),
+        sa.Column("shown", types.Json(), nullable=False),
+        sa.Column("fetched_at", types.UtcDateTime()),
+        sa.UniqueConstraint("batch_id", "study_instance_uid"),
+    )
+    op.create_index("ix_batch_item_claim", "batch_item", ["batch_id", "state", "id"])
+
+
+def _stored_object(name: str, extra: sa.Column[str] | None, owner: str, key: list[str]) -> None:
+    """A table of objects in the store, each belonging to a row of `owner`."""
+    op.create_table(
+        name,
+        sa.Column("id", types.BigId, primary_key=True),
+        sa.Column(f"{owner}_id", types.BigId, sa.ForeignKey(f"{owner}.id"), nullable=False),
+        *([] if extra is None else [extra]),
+        sa.Column("object_key", sa.String(256), nullable=False, unique=True),
+        sa.Column("sha256", sa.String(64), nullable=False),
+        sa.Column("size_bytes", types.BigId, nullable=False),
+        sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
+        sa.Column("series_instance_uid", sa.String(64), nullable=False),
+        sa.Column("created_at", types.UtcDateTime(), nullable=False),
+        sa.UniqueConstraint(f"{owner}_id", *key),
+    )
