@@ -35,7 +35,9 @@ class RejectionNote(Base):
 
     __tablename__ = "rejection_note"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
-    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), unique=True)
+    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
+    label: Mapped[str] = mapped_column(String(8))
+    """Which object it names: the result (`none`), or its copy with a label (`overlay`, `burned`)."""
     object_key: Mapped[str] = mapped_column(String(256), unique=True)
     sha256: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigId)
@@ -43,6 +45,7 @@ class RejectionNote(Base):
     series_instance_uid: Mapped[str] = mapped_column(Uid)
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     job: Mapped[Job] = relationship()
+    __table_args__ = (UniqueConstraint("job_id", "label"),)
 
 
 class Commitment(Base):

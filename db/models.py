@@ -254,6 +254,8 @@ class Delivery(Base):
     expires_at: Mapped[datetime]
     commitment: Mapped[bool] = mapped_column(default=False)
     """Whether the destination is to promise storage commitment: until then the object is kept."""
+    if_missing: Mapped[bool] = mapped_column(default=False)
+    """Whether the destination is asked first: what it has already is not sent."""
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_expires_at: Mapped[datetime | None]

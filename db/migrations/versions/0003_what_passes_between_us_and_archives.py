@@ -19,8 +19,9 @@ def upgrade() -> None:
     op.add_column("batch", sa.Column("archive", sa.String(64)))
     op.add_column("batch", sa.Column("query", types.Json()))
     op.add_column("batch", sa.Column("finished_at", types.UtcDateTime()))
-    _stored_object("labelled_result", sa.Column("label", sa.String(8), nullable=False), "result", ["label"])
-    _stored_object("rejection_note", None, "job", [])
+    op.add_column("delivery", sa.Column("if_missing", sa.Boolean(), nullable=False, server_default=sa.false()))
+    _stored_object("labelled_result", "result")
+    _stored_object("rejection_note", "job")
     op.create_table(
         "commitment",
         sa.Column("id", types.BigId, primary_key=True),
@@ -71,18 +72,18 @@ def upgrade() -> None:
     op.create_index("ix_batch_item_claim", "batch_item", ["batch_id", "state", "id"])
 
 
-def _stored_object(name: str, extra: sa.Column[str] | None, owner: str, key: list[str]) -> None:
-    """A table of objects in the store, each belonging to a row of `owner`."""
+def _stored_object(name: str, owner: str) -> None:
+    """A table of objects in the store, one for each row of `owner` and label."""
     op.create_table(
         name,
         sa.Column("id", types.BigId, primary_key=True),
         sa.Column(f"{owner}_id", types.BigId, sa.ForeignKey(f"{owner}.id"), nullable=False),
-        *([] if extra is None else [extra]),
+        sa.Column("label", sa.String(8), nullable=False),
         sa.Column("object_key", sa.String(256), nullable=False, unique=True),
         sa.Column("sha256", sa.String(64), nullable=False),
         sa.Column("size_bytes", types.BigId, nullable=False),
         sa.Column("sop_instance_uid", sa.String(64), nullable=False, unique=True),
         sa.Column("series_instance_uid", sa.String(64), nullable=False),
         sa.Column("created_at", types.UtcDateTime(), nullable=False),
-        sa.UniqueConstraint(f"{owner}_id", *key),
+        sa.UniqueConstraint(f"{owner}_id", "label"),
     )
