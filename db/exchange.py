@@ -1,4 +1,4 @@
-"""Tables of what passes between us and archives beside images: promises, rejections, fetched studies."""
+"""Tables of what passes between us and others beside images: promises, rejections, fetched studies."""
 
 from __future__ import annotations
 
@@ -114,3 +114,15 @@ class BatchItem(Base):
         UniqueConstraint("batch_id", "study_instance_uid"),
         Index("ix_batch_item_claim", "batch_id", "state", "id"),
     )
+
+
+class Bookmark(Base):
+    """How far somebody has read a table of events, such as whoever writes audit messages from it."""
+
+    __tablename__ = "bookmark"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    position: Mapped[int] = mapped_column(BigId)
+    """Everything up to this id has been read."""
+    put_off: Mapped[list[Any]] = mapped_column(default=list)
+    """Ids up to `position` that are still to be dealt with."""
+    moved_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)

@@ -70,6 +70,13 @@ def upgrade() -> None:
         sa.UniqueConstraint("batch_id", "study_instance_uid"),
     )
     op.create_index("ix_batch_item_claim", "batch_item", ["batch_id", "state", "id"])
+    op.create_table(
+        "bookmark",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("position", types.BigId, nullable=False),
+        sa.Column("put_off", types.Json(), nullable=False),
+        sa.Column("moved_at", types.UtcDateTime(), nullable=False),
+    )
 
 
 def _stored_object(name: str, owner: str) -> None:
