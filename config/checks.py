@@ -48,6 +48,9 @@ def _door_conflict(settings: Settings) -> Conflict | None:
     if not loopback(dicom.host) and not dicom.allow:
         message = f"expected the callers to accept, because dicom.host {dicom.host!r} is not loopback"
         return Conflict("dicom.allow", message, "dicom.host")
+    if dicom.tls is not None and not dicom.tls.only and dicom.tls.port == dicom.port != 0:
+        message = "expected another port than dicom.port, or dicom.tls.only"
+        return Conflict("dicom.tls.port", message, "dicom.port")
     titles = [dicom.ae_title, *dicom.ae_titles]
     if (double := _double(titles)) is not None:
         return Conflict(

@@ -63,7 +63,10 @@ class DicomSettings(Section):
     allow: tuple[Peer, ...] = Field((), description="Callers that are accepted; empty: anyone on loopback.")
     max_associations: int = Field(64, ge=1, description="Associations at once, in all.")
     max_associations_per_peer: int = Field(
-        32, ge=1, description="Associations at once from one address; silent connections count."
+        32,
+        ge=1,
+        description="Associations at once from one address; a connection that says nothing counts, "
+        "and gives way to a new one.",
     )
     max_pdu: int = Field(131072, ge=4096, le=1 << 20, description="Largest PDU we receive, in bytes.")
     max_object_bytes: int = Field(1 << 30, ge=1 << 16, description="Largest data set accepted, in bytes.")
@@ -74,6 +77,9 @@ class DicomSettings(Section):
     )
     connection_timeout: Seconds = Field(
         10.0, description="Seconds to wait for a connection to a destination."
+    )
+    handshake_timeout: Seconds = Field(
+        10.0, description="Seconds that a TLS handshake may take, on either side."
     )
     tls: DicomTls | None = Field(None, description="The TLS listener; none: there is no such.")
     storage_commitment: bool = Field(
