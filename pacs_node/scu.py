@@ -26,16 +26,13 @@ from pynetdicom.presentation import PresentationContext
 from config.network import Destination
 from config.settings import DicomSettings
 from pacs_node import identity
+from pacs_node.carrier import PeerError as PeerError  # whoever associates meets it here
 from pacs_node.scp import quiet_library
 from pacs_node.sockets import ClosingAE
 
 _QUEUED_FRAGMENTS = 8
 _LARGEST_FRAGMENT = 1 << 18
 _SMALLEST_FRAGMENT = 64
-
-
-class PeerError(Exception):
-    """The peer could not be reached or did not answer: a fresh association later may do better."""
 
 
 class NotAccepted(PeerError):

@@ -74,7 +74,7 @@ class Office:
         with self.database.read() as session:
             return session.get_one(Job, job_id)
 
-    def work(self, until: Callable[[], object], seconds: float = 8.0) -> bool:
+    def work(self, until: Callable[[], object], seconds: float = 30.0) -> bool:
         """Let the sender work until something is true."""
 
         def step() -> object:

@@ -317,7 +317,7 @@ def test_a_peer_that_takes_only_implicit_little_endian_gets_it_converted(office)
 
 
 def test_a_conversion_changes_the_encoding_and_nothing_else():
-    from pacs_node.courier import _as_implicit
+    from pacs_node.dimse_carrier import _as_implicit
 
     ds = make_object()
     whole = BytesIO(header.part10_header(CR, ds.SOPInstanceUID, EXPLICIT) + encoded(ds))
