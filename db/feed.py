@@ -1,4 +1,4 @@
-"""What happened since: job events in order, for whoever shows them live.
+"""What happened since: rows of a growing table in order, for whoever shows events live or passes them on.
 
 PostgreSQL hands out ids before transactions commit, so a smaller id may become visible after a larger one.
 The feed waits for the ids missing below what it sees, until they appear or their transaction cannot exist.
@@ -9,12 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.orm import Session
 
 from db.engine import Database
-from db.models import JobEvent
+from db.models import AuditEvent, JobEvent
+
+Row = TypeVar("Row", JobEvent, AuditEvent)
 
 _WINDOW = 1000
 """Ids before the start that are watched for late arrivals."""
@@ -34,17 +37,23 @@ class _Gap:
     """First transaction number that was not yet given when it was noticed."""
 
 
-class Feed:
-    """Events for one reader of a process; not safe to share between threads.
+class Feed(Generic[Row]):
+    """Events for one reader of a process, from one table; not safe to share between threads.
 
     An event waits for those with smaller ids for at most `patience` seconds; one that is later still is
     handed out when it comes, out of order. None is skipped and none comes twice.
     """
 
     def __init__(
-        self, database: Database, *, patience: float = 5.0, clock: Callable[[], float] = time.monotonic
+        self,
+        database: Database,
+        table: type[Row],
+        *,
+        patience: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.database, self.patience, self._clock = database, patience, clock
+        self.table: type[Row] = table
         self._position: int | None = None
         """Everything up to here was handed out or is in `_gaps`."""
         self._gaps: dict[int, _Gap] = {}
@@ -54,7 +63,12 @@ class Feed:
         """The largest id handed out; None before the first call."""
         return self._position
 
-    def after(self, cursor: int | None) -> list[JobEvent]:
+    @property
+    def settled(self) -> int | None:
+        """The id up to which nothing is missing: where one who stops now and comes back must begin."""
+        return min([number - 1 for number in self._late()], default=self._position)
+
+    def after(self, cursor: int | None) -> list[Row]:
         """New events by id, at most 1000 of them.
 
         With None, or the position reached, what is new since the last call (the first call with None only
@@ -70,27 +84,27 @@ class Feed:
             return self._advance(session)
 
     def _begin(self, session: Session, cursor: int | None) -> None:
-        newest = session.scalar(select(func.max(JobEvent.id))) or 0
+        table = self.table
+        newest = session.scalar(select(func.max(table.id))) or 0
         self._position = newest if cursor is None else min(cursor, newest)
         if not self.database.sqlite:
             start = max(0, self._position - _WINDOW)
-            there = set(
-                session.scalars(select(JobEvent.id).where(JobEvent.id.between(start + 1, self._position)))
-            )
+            there = set(session.scalars(select(table.id).where(table.id.between(start + 1, self._position))))
             self._watch(set(range(start + 1, self._position + 1)) - there, _horizons(session)[1])
 
-    def _replay(self, session: Session, cursor: int) -> list[JobEvent]:
-        known = JobEvent.id.between(cursor + 1, self._position)
-        return [event for event in _page(session, known) if event.id not in self._gaps]
+    def _replay(self, session: Session, cursor: int) -> list[Row]:
+        known = self.table.id.between(cursor + 1, self._position)
+        return [event for event in self._page(session, known) if event.id not in self._gaps]
 
-    def _advance(self, session: Session) -> list[JobEvent]:
-        new = _page(session, JobEvent.id > self._position)
+    def _advance(self, session: Session) -> list[Row]:
+        new = self._page(session, self.table.id > self._position)
         if self.database.sqlite:  # one writer: ids become visible in their order
             if new:
                 self._position = new[-1].id
             return new
         finished, next_number = _horizons(session)
-        late = [event for event in _page(session, JobEvent.id.in_(self._late())) if self._gaps.pop(event.id)]
+        appeared = self._page(session, self.table.id.in_(self._late()))
+        late = [event for event in appeared if self._gaps.pop(event.id)]
         ready = late + self._in_order(new, finished, next_number)
         self._forget(finished)
         return ready
@@ -98,9 +112,9 @@ class Feed:
     def _late(self) -> list[int]:
         return [number for number in self._gaps if number <= (self._position or 0)]
 
-    def _in_order(self, new: list[JobEvent], finished: int, next_number: int) -> list[JobEvent]:
+    def _in_order(self, new: list[Row], finished: int, next_number: int) -> list[Row]:
         """The new events up to the first missing id that is worth waiting for."""
-        ready: list[JobEvent] = []
+        ready: list[Row] = []
         for event in new:
             assert self._position is not None
             self._gaps.pop(event.id, None)
@@ -129,9 +143,8 @@ class Feed:
             if self._dead(self._gaps[number], finished):
                 del self._gaps[number]
 
-
-def _page(session: Session, which: ColumnElement[bool]) -> list[JobEvent]:
-    return list(session.scalars(select(JobEvent).where(which).order_by(JobEvent.id).limit(_PAGE)))
+    def _page(self, session: Session, which: ColumnElement[bool]) -> list[Row]:
+        return list(session.scalars(select(self.table).where(which).order_by(self.table.id).limit(_PAGE)))
 
 
 def _horizons(session: Session) -> tuple[int, int]:

@@ -30,7 +30,7 @@ def messages(found):
 
 def test_the_first_call_marks_the_present_and_later_ones_bring_what_is_new(database, happen):
     happen("before")
-    feed = Feed(database)
+    feed = Feed(database, JobEvent)
     assert feed.after(None) == []
     expected = [happen("one"), happen("two")]
     assert messages(feed.after(None)) == expected
@@ -43,11 +43,11 @@ def test_a_feed_can_begin_at_an_event_that_someone_saw_last(database, happen):
     with database.read() as session:
         last = session.scalar(text("SELECT max(id) FROM job_event"))
     happen("two")
-    assert messages(Feed(database).after(last)) == ["two"]
+    assert messages(Feed(database, JobEvent).after(last)) == ["two"]
 
 
 def test_one_who_comes_back_gets_what_was_missed_and_the_feed_goes_on(database, happen):
-    feed = Feed(database)
+    feed = Feed(database, JobEvent)
     feed.after(None)
     happen("one")
     [one] = feed.after(None)
@@ -60,7 +60,7 @@ def test_one_who_comes_back_gets_what_was_missed_and_the_feed_goes_on(database, 
 
 def test_what_was_rolled_back_never_comes_and_holds_nothing_up_for_long(database, happen):
     now = [0.0]
-    feed = Feed(database, clock=lambda: now[0])
+    feed = Feed(database, JobEvent, clock=lambda: now[0])
     feed.after(None)
     with database.write() as session:
         events.record(session, 1, "note", message="lost")
@@ -73,7 +73,7 @@ def test_what_was_rolled_back_never_comes_and_holds_nothing_up_for_long(database
 
 
 def test_many_events_come_in_parts(database, happen):
-    feed = Feed(database)
+    feed = Feed(database, JobEvent)
     feed.after(None)
     with database.write() as session:
         for number in range(1500):
@@ -83,7 +83,7 @@ def test_many_events_come_in_parts(database, happen):
 
 
 def test_an_id_is_not_given_again_after_retention_took_the_newest_event(database, happen):
-    feed = Feed(database)
+    feed = Feed(database, JobEvent)
     happen("old")
     feed.after(None)
     with database.write() as session:
@@ -116,7 +116,7 @@ class TestOutOfOrder:
     def test_a_later_event_waits_for_one_that_commits_late_and_both_come_in_order(
         self, database, happen, slow
     ):
-        feed = Feed(database)
+        feed = Feed(database, JobEvent)
         feed.after(None)
         connection = slow()
         happen("quick")
@@ -126,7 +126,7 @@ class TestOutOfOrder:
 
     def test_one_that_commits_very_late_is_not_skipped_but_comes_out_of_order(self, database, happen, slow):
         now = [0.0]
-        feed = Feed(database, patience=5, clock=lambda: now[0])
+        feed = Feed(database, JobEvent, patience=5, clock=lambda: now[0])
         feed.after(None)
         connection = slow()
         happen("quick")
@@ -142,14 +142,14 @@ class TestOutOfOrder:
     def test_one_that_was_open_before_the_feed_began_is_not_skipped(self, database, happen, slow):
         connection = slow()
         happen("quick")
-        feed = Feed(database)
+        feed = Feed(database, JobEvent)
         assert feed.after(None) == []
         connection.commit()
         assert messages(feed.after(None)) == ["slow"]
 
     def test_an_id_whose_transaction_is_over_is_waited_for_no_longer(self, database, happen, slow):
         now = [0.0]
-        feed = Feed(database, patience=1000, clock=lambda: now[0])
+        feed = Feed(database, JobEvent, patience=1000, clock=lambda: now[0])
         feed.after(None)
         connection = slow()
         happen("quick")

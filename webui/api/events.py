@@ -89,7 +89,7 @@ class Broadcaster:
                     "Too many event streams are open; try again later.", kind="too-many-streams"
                 )
             if self._thread is None:
-                feed = Feed(self.database)
+                feed = Feed(self.database, JobEvent)
                 feed.after(None)  # marks the present: what comes from here on is for this listener
                 self._thread = threading.Thread(target=self._run, args=(feed,), name="events", daemon=True)
                 self._thread.start()
@@ -113,7 +113,7 @@ class Broadcaster:
         if thread is not None:
             thread.join(timeout=5)
 
-    def _run(self, feed: Feed) -> None:
+    def _run(self, feed: Feed[JobEvent]) -> None:
         while not self._stop.wait(self.poll_seconds):
             try:
                 events = feed.after(None)
