@@ -75,6 +75,7 @@ class Study(Base):
     study_date: Mapped[str] = mapped_column(Line(8), default="", index=True)
     study_time: Mapped[str] = mapped_column(Line(16), default="")
     description: Mapped[str] = mapped_column(Line(256), default="")
+    referring_physician: Mapped[str] = mapped_column(Line(324), default="")
     patient: Mapped[Patient] = relationship()
     __table_args__ = (UniqueConstraint("patient_fk", "study_instance_uid"),)
 
@@ -88,6 +89,11 @@ class Series(Base):
     series_number: Mapped[int | None]
     body_part: Mapped[str] = mapped_column(Line(64), default="")
     description: Mapped[str] = mapped_column(Line(256), default="")
+    performed_date: Mapped[str] = mapped_column(Line(8), default="")
+    performed_time: Mapped[str] = mapped_column(Line(16), default="")
+    """Start of the performed procedure step."""
+    scheduled_step_id: Mapped[str] = mapped_column(Line(64), default="")
+    requested_procedure_id: Mapped[str] = mapped_column(Line(64), default="")
     study: Mapped[Study] = relationship()
     __table_args__ = (UniqueConstraint("study_fk", "series_instance_uid"),)
 
@@ -127,6 +133,7 @@ class Source(Base):
     rows: Mapped[int | None]
     columns: Mapped[int | None]
     bits_stored: Mapped[int | None]
+    instance_number: Mapped[int | None]
     photometric: Mapped[str | None] = mapped_column(Line(16))
     view_position: Mapped[str | None] = mapped_column(Line(16))
     pixel_digest: Mapped[str | None] = mapped_column(String(64))
@@ -225,6 +232,8 @@ class Result(Base):
     sop_class_uid: Mapped[str] = mapped_column(Uid)
     sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
     series_instance_uid: Mapped[str] = mapped_column(Uid, index=True)
+    series_number: Mapped[int | None]
+    series_description: Mapped[str] = mapped_column(Line(256), default="")
     rows: Mapped[int]
     columns: Mapped[int]
     figures: Mapped[dict[str, Any]] = mapped_column(default=dict)

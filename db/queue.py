@@ -36,6 +36,8 @@ class NewResult:
     columns: int
     figures: dict[str, Any]
     preview_key: str | None = None
+    series_number: int | None = None
+    series_description: str = ""
 
 
 def enqueue(
@@ -306,9 +308,12 @@ def get(session: Session, job_id: int, *, lock: bool = False) -> Job | None:
 def retry(session: Session, job: Job, *, actor: str) -> None:
     """Try a failed, skipped or cancelled job again; a stored result is delivered again, not made again.
 
-    Raises :class:`IllegalTransition`, also when retention has taken what would be needed.
+    Of a retracted job the notes that did not arrive are sent again. Raises :class:`IllegalTransition`, also
+    when retention has taken what would be needed.
     """
     _lock(session, job)
+    if job.state == JobState.RETRACTED and deliveries.notes_again(session, job, actor=actor):
+        return
     if job.state not in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED}:
         raise IllegalTransition("the job", job.state, JobState.QUEUED)
     job.cancel_requested = False
@@ -352,14 +357,29 @@ def release(session: Session, job: Job, *, actor: str) -> None:
     move_job(session, job, JobState.DELIVERING if goes else JobState.DONE, actor=actor)
 
 
-def retract(session: Session, job: Job, *, reason: str, actor: str) -> None:
-    """Take a result back: open deliveries are cancelled, the result is hidden from then on."""
+RETRACTIONS = {
+    "quality": "retracted",
+    "safety": "retracted-safety",
+    "worklist": "retracted-worklist",
+    "amended": "amended",
+}
+"""Why a result is taken back, and the code that its job then has: not good enough, not to be seen again,
+made under wrong attributes of patient or order, or replaced because they were corrected."""
+
+
+def retract(session: Session, job: Job, *, reason: str, actor: str, why: str = "quality") -> None:
+    """Take a result back: open deliveries are cancelled, the result is hidden from then on, and a note goes
+    to each destination that has it.
+
+    why: one of :data:`RETRACTIONS`. Raises :class:`IllegalTransition`.
+    """
     _lock(session, job)
     check_job(job.state, JobState.RETRACTED)
     if job.result is None:
         raise IllegalTransition("the job", job.state, JobState.RETRACTED, "it has no result")
     deliveries.cancel_open(session, job, actor=actor)
-    move_job(session, job, JobState.RETRACTED, code="retracted", reason=reason, actor=actor)
+    move_job(session, job, JobState.RETRACTED, code=RETRACTIONS[why], reason=reason, actor=actor)
+    deliveries.add_notes(session, job)
 
 
 def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:

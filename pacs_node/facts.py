@@ -51,6 +51,7 @@ class StudyFacts:
     date: str
     time: str
     description: str
+    referring_physician: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +61,10 @@ class SeriesFacts:
     number: int | None
     body_part: str
     description: str
+    performed_date: str = ""
+    performed_time: str = ""
+    scheduled_step_id: str = ""
+    requested_procedure_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +77,12 @@ class HeaderFacts:
     study: StudyFacts
     series: SeriesFacts
     view_position: str
+    instance_number: int | None = None
 
 
 def header_facts(ds: Dataset) -> HeaderFacts:
     """The facts of `ds`. Never raises for odd values: they are cut to what a row can hold."""
+    request = _first_item(ds, "RequestAttributesSequence")
     return HeaderFacts(
         sop_class=text(ds, "SOPClassUID", 64),
         sop_instance=text(ds, "SOPInstanceUID", 64),
@@ -93,6 +100,7 @@ def header_facts(ds: Dataset) -> HeaderFacts:
             date=_digits(ds, "StudyDate", 8),
             time=text(ds, "StudyTime", 16),
             description=text(ds, "StudyDescription", 256),
+            referring_physician=text(ds, "ReferringPhysicianName", 324),
         ),
         series=SeriesFacts(
             uid=text(ds, "SeriesInstanceUID", 64),
@@ -100,8 +108,13 @@ def header_facts(ds: Dataset) -> HeaderFacts:
             number=_integer(ds, "SeriesNumber"),
             body_part=text(ds, "BodyPartExamined", 64),
             description=text(ds, "SeriesDescription", 256),
+            performed_date=_digits(ds, "PerformedProcedureStepStartDate", 8),
+            performed_time=text(ds, "PerformedProcedureStepStartTime", 16),
+            scheduled_step_id=text(request, "ScheduledProcedureStepID", 64),
+            requested_procedure_id=text(request, "RequestedProcedureID", 64),
         ),
         view_position=text(ds, "ViewPosition", 16),
+        instance_number=_integer(ds, "InstanceNumber"),
     )
 
 
@@ -166,6 +179,15 @@ def _items(item: Dataset) -> Iterable[str]:
 
 def _is_sequence(value: object) -> bool:
     return isinstance(value, (list, MultiValue)) and len(value) > 0 and isinstance(value[0], Dataset)
+
+
+def _first_item(ds: Dataset, keyword: str) -> Dataset:
+    """The first item of a sequence; an empty data set where there is none or it cannot be read."""
+    try:
+        items = ds.get(keyword)
+        return items[0] if items and isinstance(items[0], Dataset) else Dataset()
+    except Exception:  # noqa: BLE001 - a sequence that cannot be read says nothing
+        return Dataset()
 
 
 def _digits(ds: Dataset, keyword: str, limit: int) -> str:

@@ -55,6 +55,7 @@ def note_examination(
     source.header_digest = examined.header_digest
     source.pixel_digest = examined.pixel_digest
     source.view_position = said.view_position or None
+    source.instance_number = said.instance_number
     if examined.image is not None:
         fmt = examined.image.format
         source.rows, source.columns, source.bits_stored = fmt.rows, fmt.columns, fmt.bits_stored
@@ -216,6 +217,7 @@ def _series(session: Session, said: HeaderFacts) -> Series:
             study_date=what.date,
             study_time=what.time,
             description=what.description,
+            referring_physician=what.referring_physician,
         ),
     )
     return _get_or_make(
@@ -228,6 +230,10 @@ def _series(session: Session, said: HeaderFacts) -> Series:
             series_number=where.number,
             body_part=where.body_part,
             description=where.description,
+            performed_date=where.performed_date,
+            performed_time=where.performed_time,
+            scheduled_step_id=where.scheduled_step_id,
+            requested_procedure_id=where.requested_procedure_id,
         ),
     )
 

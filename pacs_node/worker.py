@@ -35,7 +35,7 @@ from db.queue import NewResult
 from db.states import Relation
 from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
-from pacs_node import decode, derive, preview, records
+from pacs_node import decode, derive, facts, preview, records
 from pacs_node.enhancement import derive_from, enhance_image
 from pacs_node.errors import GiveUp, Refused, TryLater
 from pacs_node.examine import Examination, Examiner, Limits
@@ -227,6 +227,7 @@ class Worker:
             station_name=self.settings.dicom.ae_title,
         )
         ds = derive_from(examined, values, how)
+        derived_series = facts.header_facts(ds).series
         stored = self.shelf.put(lambda path: derive.write_file(ds, path), "results", ".dcm")
         png = preview.preview_png(ds, values, examined.image.padding)
         picture = self.shelf.put(lambda path: path.write_bytes(png), "previews", ".png")
@@ -245,6 +246,8 @@ class Worker:
                 "model": {"name": info.name, "version": info.version, "digest": info.digest},
             },
             preview_key=picture.key,
+            series_number=derived_series.number,
+            series_description=derived_series.description,
         )
         try:
             with self.database.write() as session:

@@ -19,7 +19,10 @@ def upgrade() -> None:
     op.add_column("batch", sa.Column("archive", sa.String(64)))
     op.add_column("batch", sa.Column("query", types.Json()))
     op.add_column("batch", sa.Column("finished_at", types.UtcDateTime()))
-    op.add_column("delivery", sa.Column("if_missing", sa.Boolean(), nullable=False, server_default=sa.false()))
+    _searched_by_archives()
+    op.add_column(
+        "delivery", sa.Column("if_missing", sa.Boolean(), nullable=False, server_default=sa.false())
+    )
     _stored_object("labelled_result", "result")
     _stored_object("rejection_note", "job")
     op.create_table(
@@ -77,6 +80,21 @@ def upgrade() -> None:
         sa.Column("put_off", types.Json(), nullable=False),
         sa.Column("moved_at", types.UtcDateTime(), nullable=False),
     )
+
+
+def _searched_by_archives() -> None:
+    """What DICOMweb searches by beside what pages show; of older objects it is empty."""
+    for table, name, length in (
+        ("study", "referring_physician", 324),
+        ("series", "performed_date", 8),
+        ("series", "performed_time", 16),
+        ("series", "scheduled_step_id", 64),
+        ("series", "requested_procedure_id", 64),
+        ("result", "series_description", 256),
+    ):
+        op.add_column(table, sa.Column(name, types.Line(length), nullable=False, server_default=""))
+    op.add_column("source", sa.Column("instance_number", sa.Integer()))
+    op.add_column("result", sa.Column("series_number", sa.Integer()))
 
 
 def _stored_object(name: str, owner: str) -> None:
