@@ -1,6 +1,6 @@
 """Settings that have a name already but no code yet: a node that was asked for one does not start.
 
-Ignoring them would be worse than refusing: images would travel in the clear where somebody asked for TLS.
+Ignoring them would be worse than refusing: a promise that somebody asked for would be taken as given.
 """
 
 from __future__ import annotations
@@ -18,8 +18,6 @@ def asked_for(settings: Settings) -> Iterator[str]:
     """The keys that ask for what is not there, each with what to do."""
     for number, destination in enumerate(settings.destinations):
         key = f"destinations.{number}"
-        if destination.tls:
-            yield f"{key}.tls: TLS to archives is not built yet; use a tunnel, or a network that you trust"
         if destination.storage_commitment:
             yield f"{key}.storage_commitment: storage commitment is not built yet; leave it out"
         if destination.label != "none":

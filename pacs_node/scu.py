@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import socket
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,12 +22,14 @@ from pynetdicom.dsutils import encode
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext
 
-from config.network import Destination
+from config.network import Remote
 from config.settings import DicomSettings
 from pacs_node import identity
 from pacs_node.carrier import PeerError as PeerError  # whoever associates meets it here
 from pacs_node.scp import quiet_library
-from pacs_node.sockets import ClosingAE
+from pacs_node.sockets import ClosingAE, ClosingSocket
+from pacs_node.tls import TlsError, client_context
+from pacs_node.unreachable import advice, why
 
 _QUEUED_FRAGMENTS = 8
 _LARGEST_FRAGMENT = 1 << 18
@@ -53,23 +54,24 @@ class Stored:
 
 @contextmanager
 def association(
-    destination: Destination, dicom: DicomSettings, contexts: Sequence[PresentationContext]
+    destination: Remote, dicom: DicomSettings, contexts: Sequence[PresentationContext]
 ) -> Iterator[Association]:
     """An established association, released at the end, cut off after an error. Raises :class:`PeerError`."""
-    if destination.tls:
-        raise NotAccepted("TLS to destinations is not available; nothing was sent in clear instead")
     quiet_library()
-    ae = ClosingAE(ae_title=dicom.ae_title)
+    where = f"{destination.host}:{destination.port}"
+    try:
+        tls_args = (client_context(destination), destination.host) if destination.tls else None
+    except TlsError as error:
+        raise PeerError(str(error)) from error
+    ae = ClosingAE(ae_title=destination.calling_ae_title or dicom.ae_title)
     ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
         dicom.acse_timeout,
         dicom.dimse_timeout,
         dicom.network_timeout,
     )
-    ae.connection_timeout = dicom.connection_timeout
+    ae.connection_timeout, ae.handshake_timeout = dicom.connection_timeout, dicom.handshake_timeout
     ae.implementation_class_uid = identity.IMPLEMENTATION_CLASS_UID
     ae.implementation_version_name = identity.IMPLEMENTATION_VERSION_NAME
-    where = f"{destination.host}:{destination.port}"
-    opened = threading.Event()
     try:
         assoc = ae.associate(
             destination.host,
@@ -77,12 +79,13 @@ def association(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=dicom.max_pdu,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare, [dicom.network_timeout, opened])],
+            tls_args=tls_args,
+            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare)],
         )
     except OSError as error:
-        raise PeerError(f"{where}: {error.strerror or 'the name cannot be resolved'}") from error
+        raise PeerError(f"{where} {why(error, connected=False, tls=destination.tls)}") from error
     if not assoc.is_established:
-        failure = _why_not(assoc, where, opened.is_set())
+        failure = _why_not(assoc, where)
         hang_up(assoc)
         raise failure
     try:
@@ -152,12 +155,10 @@ def store(
     return Stored(int(rsp.Status), _comment(rsp))
 
 
-def _prepare(event: evt.Event, network_timeout: float, opened: threading.Event) -> None:
-    """Give the connection a timeout: a peer that stops reading or writing halfway must not hold a thread."""
-    opened.set()
+def _prepare(event: evt.Event) -> None:
+    """Send small PDUs at once. The waits of the connection are its socket's own."""
     wrapper = event.assoc.dul.socket
     if wrapper is not None and wrapper.socket is not None:
-        wrapper.socket.settimeout(network_timeout)
         wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
@@ -216,12 +217,19 @@ def _comment(rsp: Any) -> str | None:
     return comment or None
 
 
-def _why_not(assoc: Association, where: str, opened: bool) -> PeerError:
-    answer = assoc.acceptor.primitive
+def _why_not(assoc: Association, where: str) -> PeerError:
+    answer, wrapper = assoc.acceptor.primitive, assoc.dul.socket
     if assoc.is_rejected and answer is not None:
-        return PeerError(f"{where} rejected the association: {answer.reason_str}")
+        hint = advice(
+            answer.result_source, answer.diagnostic, assoc.requestor.ae_title, assoc.acceptor.ae_title
+        )
+        return PeerError(f"{where} rejected the association: {answer.reason_str}; {hint}")
     if assoc.rejected_contexts and not assoc.accepted_contexts:
         return NotAccepted(f"{where} accepts none of the presentation contexts proposed")
-    if not opened:
+    if not isinstance(wrapper, ClosingSocket):
         return PeerError(f"{where} cannot be reached")
-    return PeerError(f"{where} did not answer the association request")
+    tls = bool(wrapper.tls_args)
+    if wrapper.opened and wrapper.trouble is None:
+        hint = "; it may not accept our certificate" if tls else "; it may expect TLS"
+        return PeerError(f"{where} did not answer the association request{hint}")
+    return PeerError(f"{where} {why(wrapper.trouble, connected=wrapper.connected, tls=tls)}")

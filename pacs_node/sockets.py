@@ -1,33 +1,155 @@
-"""pynetdicom's socket, made to close what it opened.
+"""pynetdicom's socket, in clear or with TLS, made to close what it opened and to say why it failed.
 
 The library's own skips the close when the peer was faster: the descriptor then stays until the garbage is
-collected.
+collected. It also swallows the reason of a failed connection, and reads from a TLS connection as soon as a
+part of a record has come, so that a peer that sends half of one holds the thread that sends, too.
 """
 
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
+import ssl
 from typing import Any
 
-from pynetdicom import AE
+from pynetdicom import AE, evt
 from pynetdicom.association import Association
-from pynetdicom.transport import AddressInformation, AssociationSocket
+from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+_RECORD = 16384
+"""Largest payload of a TLS record, in bytes (RFC 8446 section 5.1)."""
 
 
 class ClosingSocket(AssociationSocket):
-    """A socket that is closed after its shutdown, whatever the shutdown said."""
+    """A socket that is closed after its shutdown, whatever the shutdown said.
+
+    `trouble` is why it could not connect, or was lost; `connected` says whether a connection was made,
+    `opened` whether an association could be asked for over it.
+    """
+
+    trouble: OSError | None = None
+    connected = opened = False
+    _ahead = b""
+
+    def connect(self, primitive: T_CONNECT) -> None:
+        """Connect, then shake hands where TLS is asked for; each within its time."""
+        try:
+            self._open(primitive)
+        except OSError as error:
+            self.trouble = error
+            self._shutdown_socket()
+            self.socket = None
+            primitive.result = "Evt17"
+        else:
+            self._is_connected = self.opened = True
+            evt.trigger(self.assoc, evt.EVT_CONN_OPEN, {"address": primitive.address_info.as_tuple})
+            primitive.result = "Evt2"
+        finally:
+            self.provider_queue.put(primitive)
+            self._ready.set()
+
+    def _open(self, primitive: T_CONNECT) -> None:
+        connection = self.socket
+        if connection is None:
+            raise OSError("closed before it was connected")
+        connection.settimeout(self.assoc.connection_timeout)
+        connection.connect(primitive.address_info.as_tuple)
+        self.connected = True
+        if self.tls_args:
+            context, name = self.tls_args
+            encrypted = context.wrap_socket(connection, server_hostname=name, do_handshake_on_connect=False)
+            self.socket = encrypted
+            encrypted.settimeout(getattr(self.assoc.ae, "handshake_timeout", None))
+            encrypted.do_handshake()
+            connection = encrypted
+        connection.settimeout(self.assoc.network_timeout)
+        self.assoc.requestor.address_info = AddressInformation.from_tuple(connection.getsockname())
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read: of a TLS connection a whole record, of any other a byte."""
+        connection = self.socket
+        if not isinstance(connection, ssl.SSLSocket) or not self._is_connected:
+            return super().ready
+        if self._ahead:
+            return True
+        patience = connection.gettimeout()
+        try:
+            if not select.select([connection], [], [], 0)[0] and not connection.pending():
+                return False
+            connection.settimeout(0)
+            try:
+                self._ahead = connection.recv(_RECORD)
+            finally:
+                connection.settimeout(patience)
+        except ssl.SSLWantReadError:
+            return False
+        except (OSError, ValueError) as error:
+            self._lost(error)
+            return False
+        if not self._ahead:
+            self.event_queue.put("Evt17")
+        return bool(self._ahead)
+
+    def ahead(self, most: int) -> bytes:
+        """Take up to `most` bytes of what was read already."""
+        taken, self._ahead = self._ahead[:most], self._ahead[most:]
+        return taken
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read that many bytes; fewer when the peer closes first. Raises OSError."""
+        connection = self.socket
+        data = bytearray(self.ahead(nr_bytes))
+        try:
+            while connection is not None and len(data) < nr_bytes:
+                if not (piece := connection.recv(min(nr_bytes - len(data), 1 << 16))):
+                    break
+                data += piece
+        except OSError as error:
+            self.trouble = error
+            raise
+        return data
+
+    def send(self, bytestream: bytes) -> None:
+        """Send all of it, waiting no longer than `network_timeout` for the peer to take a piece."""
+        connection = self.socket
+        try:
+            if connection is None:
+                raise OSError("closed")
+            connection.settimeout(self.assoc.network_timeout)
+            rest = memoryview(bytestream)
+            while rest:
+                rest = rest[connection.send(rest) :]
+        except (OSError, ValueError) as error:
+            self._lost(error)
+        else:
+            evt.trigger(self.assoc, evt.EVT_DATA_SENT, {"data": bytestream})
+
+    def _lost(self, error: Exception) -> None:
+        self.trouble = error if isinstance(error, OSError) else None
+        self.event_queue.put("Evt17")
 
     def _shutdown_socket(self) -> None:
-        if self.socket is not None:
-            with contextlib.suppress(OSError):
-                self.socket.shutdown(socket.SHUT_RDWR)
-            with contextlib.suppress(OSError):
-                self.socket.close()
+        connection = self.socket
+        if connection is None:
+            return
+        if isinstance(connection, ssl.SSLSocket):
+            # close_notify (RFC 8446 section 6.1), without waiting for the peer's
+            with contextlib.suppress(OSError, ValueError):
+                connection.settimeout(0)
+                connection.unwrap()
+        with contextlib.suppress(OSError):
+            connection.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            connection.close()
 
 
 class ClosingAE(AE):
     """An application entity whose associations use :class:`ClosingSocket`."""
+
+    handshake_timeout: float | None = 10.0
+    """Seconds that a TLS handshake may take."""
 
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: Any

@@ -12,7 +12,6 @@ PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
 @pytest.mark.parametrize(
     ("given", "key"),
     [
-        ({"destinations": [{**PACS, "tls": True}]}, "destinations.0.tls"),
         ({"destinations": [{**PACS, "storage_commitment": True}]}, "destinations.0.storage_commitment"),
         ({"destinations": [{**PACS, "label": "burned"}]}, "destinations.0.label"),
         ({"rules": [{"name": "x", "forward_original": "if_missing"}]}, "rules.0.forward_original"),
@@ -28,10 +27,9 @@ def test_an_ordinary_configuration_asks_for_nothing_missing():
     assert list(asked_for(Settings(destinations=[PACS]))) == []
 
 
-def test_the_node_does_not_start_and_send_in_the_clear_what_was_to_be_encrypted(tmp_path, capsys):
+def test_the_node_does_not_start_without_what_was_asked_for(tmp_path, capsys):
     file = tmp_path / "cxr-sr.toml"
-    pacs = '[[destinations]]\nname = "pacs"\nae_title = "PACS"\nhost = "127.0.0.1"\nport = 104\ntls = true\n'
-    file.write_text(f'data_dir = "{tmp_path}/var"\n{pacs}')
+    file.write_text(f'data_dir = "{tmp_path}/var"\n[storage]\nurl = "s3://bucket/prefix"\n')
     assert cli.run(["serve", "--config", str(file)]) == 1
-    assert "destinations.0.tls" in capsys.readouterr().err
+    assert "storage.url" in capsys.readouterr().err
     assert not (tmp_path / "var").exists()

@@ -20,8 +20,9 @@ from db import commands, deliveries, queue
 from db.models import Job
 from db.objects import LocalStore
 from db.states import DeliveryState, JobState
-from pacs_node import codecs, header, sender
+from pacs_node import codecs, courier, header, sender, transcode
 from pacs_node.archive import Archive
+from pacs_node.carrier import Undeliverable
 from tests.pacs_node.nodes import (
     CR,
     DX,
@@ -75,7 +76,11 @@ class Script:
 
 @contextlib.contextmanager
 def pacs(
-    answer: Callable[[int], Any], *, syntaxes: tuple[str, ...] = (EXPLICIT,), classes: tuple[str, ...] = (CR,)
+    answer: Callable[[int], Any],
+    *,
+    syntaxes: tuple[str, ...] = (EXPLICIT,),
+    classes: tuple[str, ...] = (CR,),
+    proposed: list[tuple[str, str]] | None = None,
 ) -> Iterator[Script]:
     """Listen as PACS; `answer(n)` gives the status of the n-th C-STORE, a number or a data set."""
     ae = AE(ae_title="PACS")
@@ -91,8 +96,10 @@ def pacs(
         script.syntaxes.append(str(event.context.transfer_syntax))
         return answer(len(script.received))
 
-    def accepted(_event: evt.Event) -> None:
+    def accepted(event: evt.Event) -> None:
         script.associations += 1
+        for cx in event.assoc.requestor.requested_contexts if proposed is not None else []:
+            proposed.extend((str(cx.abstract_syntax), str(uid)) for uid in cx.transfer_syntax)
 
     server = ae.start_server(
         ("127.0.0.1", 0),
@@ -388,7 +395,7 @@ def test_a_destination_that_does_not_know_us_is_tried_again_and_says_why(office)
         assert peer.received == []
     (delivery,) = office.deliveries()
     assert delivery.state == S.WAITING
-    assert delivery.comment.endswith("rejected the association: Called AE title not recognised")
+    assert "rejected the association: Called AE title not recognised" in delivery.comment
 
 
 def echo(office: Office, name: str) -> dict[str, Any]:
@@ -448,3 +455,59 @@ def test_a_large_object_does_not_pass_through_memory_at_once(office, tmp_path):
             tracemalloc.stop()
         assert len(archive.objects()) == 1
     assert peak < 12 << 20, "18 MB went out and came in; both ends hold a few fragments"
+
+
+@pytest.mark.parametrize("wanted", list(transcode.SYNTAXES))
+def test_a_result_goes_out_compressed_where_the_destination_wants_and_takes_it(office, archive, wanted):
+    office, ds = office(), make_object(size=64)
+    del ds.ImageType
+    ds.PixelData = bytes(b & 0x0F if n % 2 else b for n, b in enumerate(ds.PixelData))
+    office.post(ds, to(archive.port, ae_title="DEMO_PACS").model_copy(update={"transfer_syntax": wanted}))
+    assert office.work(office.settled)
+    (arrived,) = archive.objects()
+    read = dcmread(arrived.path)
+    assert read.file_meta.TransferSyntaxUID == transcode.SYNTAXES[wanted]
+    assert read.SOPInstanceUID == ds.SOPInstanceUID
+    assert read.pixel_array.tobytes() == ds.PixelData
+
+
+def test_a_destination_that_takes_no_compression_gets_the_result_uncompressed(office):
+    office = office()
+    with pacs(lambda n: 0) as peer:
+        for ds in (make_object(), make_object()):
+            office.post(ds, to(peer.port).model_copy(update={"transfer_syntax": "htj2k"}))
+        assert office.work(office.settled)
+        assert peer.syntaxes == [EXPLICIT, EXPLICIT]
+        assert peer.associations == 1
+    assert {d.state for d in office.deliveries()} == {S.STORED}
+
+
+def test_exactly_what_is_sent_is_proposed_with_an_uncompressed_fallback(office):
+    """The peer that answers "no presentation context accepted" was offered everything but what came."""
+    office, proposed = office(), []
+    with pacs(lambda n: 0, proposed=proposed) as peer:
+        office.post(make_object(), to(peer.port).model_copy(update={"transfer_syntax": "jpeg-ls"}))
+        assert office.work(office.settled)
+    assert proposed == [(CR, codecs.JPEG_LS_LOSSLESS), (CR, EXPLICIT), (CR, IMPLICIT)]
+
+
+def test_an_original_is_never_compressed_on_its_way(office, archive):
+    office, ds = office(), make_object()
+    wants = to(archive.port, ae_title="DEMO_PACS").model_copy(update={"transfer_syntax": "jpeg-ls"})
+    office.post(ds, wants, what="original")
+    assert office.work(office.settled)
+    (arrived,) = archive.objects()
+    assert arrived.path.read_bytes().endswith(encoded(ds))
+
+
+def test_a_destination_of_a_kind_that_is_not_known_fails_with_the_reason(office, monkeypatch):
+    office = office()
+    monkeypatch.setattr(courier, "open_carrier", refuse_kind)
+    office.post(make_object(), to(1))
+    assert office.work(office.settled)
+    (delivery,) = office.deliveries()
+    assert (delivery.state, delivery.comment) == (S.FAILED, "nothing carries dimse")
+
+
+def refuse_kind(kind: str, _settings: Any) -> Any:
+    raise Undeliverable(f"nothing carries {kind}")
