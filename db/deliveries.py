@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from db import events
@@ -29,14 +29,21 @@ class Address:
     expire_after: timedelta = timedelta(days=7)
 
 
-def add(session: Session, job: Job, address: Address, *, what: str = "result") -> Delivery:
-    """Queue a delivery of a job's result or of its original."""
+def add(
+    session: Session, job: Job, address: Address, *, what: str = "result", if_missing: bool = False
+) -> Delivery:
+    """Queue a delivery of a job's result, of its original, or of a note that takes the result back.
+
+    if_missing: the destination is asked first. No commitment is asked for a note: what an archive keeps of
+    it is its own affair.
+    """
     delivery = Delivery(
         job_id=job.id,
         what=what,
         destination_name=address.name,
         destination=address.settings,
-        commitment=bool(address.settings.get("storage_commitment")),
+        commitment=bool(address.settings.get("storage_commitment")) and what != "note",
+        if_missing=if_missing,
         priority=job.priority,
         life_seconds=address.expire_after.total_seconds(),
         expires_at=utcnow() + address.expire_after,
@@ -150,6 +157,8 @@ def stored(
     move_delivery(
         session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor
     )
+    if delivery.job.state == JobState.RETRACTED:
+        add_notes(session, delivery.job)
     settle(session, delivery.job, actor=actor)
     return delivery
 
@@ -205,12 +214,17 @@ def committed(session: Session, delivery_id: int, *, actor: str) -> Delivery:
 def not_committed(session: Session, delivery_id: int, comment: str, *, actor: str) -> Delivery:
     """The destination does not have what it said it had: the object is sent once more.
 
-    Where the job was cancelled or retracted meanwhile it is left at that. Raises IllegalTransition.
+    Where the job was cancelled or retracted meanwhile it is left at that: there is nothing to take back.
+    Raises IllegalTransition.
     """
     delivery = _lock(session, delivery_id)
     job = delivery.job
     if job.state in {JobState.CANCELLED, JobState.RETRACTED}:
         move_delivery(session, delivery, DeliveryState.FAILED, comment=comment, actor=actor)
+        for note in _of(session, job):
+            same = note.what == "note" and note.destination_name == delivery.destination_name
+            if same and note.state in DELIVERY_OPEN:
+                move_delivery(session, note, DeliveryState.CANCELLED, comment=comment, actor=actor)
         return delivery
     check_delivery(delivery.state, DeliveryState.WAITING)
     _renew(delivery)
@@ -227,11 +241,7 @@ def expire(session: Session, now: datetime | None = None) -> int:
     """
     now = now or utcnow()
     silent = (Delivery.state == DeliveryState.SENDING) & (Delivery.lease_expires_at < now)
-    late = (
-        (Delivery.state == DeliveryState.WAITING)
-        & (Delivery.expires_at < now)
-        & (Job.state == JobState.DELIVERING)
-    )
+    late = (Delivery.state == DeliveryState.WAITING) & (Delivery.expires_at < now) & _goes()
     query = (
         select(Delivery.id)
         .join(Job, Job.id == Delivery.job_id)
@@ -247,7 +257,8 @@ def expire(session: Session, now: datetime | None = None) -> int:
                 session, delivery, DeliveryState.WAITING, comment="the sender fell silent", actor="scheduler"
             )
             ended += 1
-        overdue = delivery.expires_at < now and delivery.job.state == JobState.DELIVERING
+        on_its_way = JobState.RETRACTED if delivery.what == "note" else JobState.DELIVERING
+        overdue = delivery.expires_at < now and delivery.job.state == on_its_way
         if delivery.state == DeliveryState.WAITING and overdue:
             move_delivery(
                 session, delivery, DeliveryState.EXPIRED, comment=delivery.comment, actor="scheduler"
@@ -257,13 +268,24 @@ def expire(session: Session, now: datetime | None = None) -> int:
     return ended
 
 
+_LOST = frozenset({DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED})
+
+
 def again(session: Session, job: Job, *, actor: str) -> None:
     """Queue a locked job's failed, expired and cancelled deliveries once more, with fresh time."""
-    lost = {DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
     for delivery in _of(session, job):
-        if delivery.state in lost:
+        if delivery.state in _LOST:
             _renew(delivery)
             move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
+
+
+def notes_again(session: Session, job: Job, *, actor: str) -> bool:
+    """Queue the notes of a locked, retracted job that did not arrive once more; whether there were any."""
+    lost = [d for d in _of(session, job) if d.what == "note" and d.state in _LOST]
+    for delivery in lost:
+        _renew(delivery)
+        move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
+    return bool(lost)
 
 
 def begin(session: Session, job: Job) -> bool:
@@ -272,6 +294,17 @@ def begin(session: Session, job: Job) -> bool:
     for delivery in waiting:
         _renew(delivery)
     return bool(waiting)
+
+
+def add_notes(session: Session, job: Job) -> None:
+    """Queue a note to each destination where the result of a locked, retracted job has arrived."""
+    every = _of(session, job)
+    told = {d.destination_name for d in every if d.what == "note"}
+    for delivery in every:
+        arrived = delivery.what == "result" and delivery.stored_at is not None
+        if arrived and delivery.destination_name not in told:
+            life = timedelta(seconds=delivery.life_seconds)
+            add(session, job, Address(delivery.destination_name, delivery.destination, life), what="note")
 
 
 def cancel_open(session: Session, job: Job, *, actor: str) -> None:
@@ -305,14 +338,21 @@ def open_count(session: Session, destination_name: str) -> int:
 
 
 def _due(query: Any) -> Any:
-    """Deliveries that may go now: waiting, due, and of a job that delivers (not one held for review)."""
+    """Deliveries that may go now: waiting, due, and of a job that delivers (not one held for review); notes
+    of a retracted one."""
     now = utcnow()
     return query.join(Job, Job.id == Delivery.job_id).where(
         Delivery.state == DeliveryState.WAITING,
         Delivery.not_before <= now,
         Delivery.expires_at >= now,
-        Job.state == JobState.DELIVERING,
+        _goes(),
     )
+
+
+def _goes() -> ColumnElement[bool]:
+    """Whether a delivery's job lets it go."""
+    is_note = Delivery.what == "note"
+    return ((Job.state == JobState.DELIVERING) & ~is_note) | ((Job.state == JobState.RETRACTED) & is_note)
 
 
 def _renew(delivery: Delivery) -> None:

@@ -63,9 +63,7 @@ def consignment(session: Session, delivery: Delivery) -> Consignment:
     labelled = session.scalar(select(LabelledResult).filter_by(result_id=result.id, label=label))
     if labelled is None:
         raise NotMade
-    return Consignment(
-        labelled.object_key, labelled.sha256, result.sop_class_uid, labelled.sop_instance_uid
-    )
+    return Consignment(labelled.object_key, labelled.sha256, result.sop_class_uid, labelled.sop_instance_uid)
 
 
 def label_of(delivery: Delivery) -> str:

@@ -25,9 +25,12 @@ from db.objects import ObjectMissing, ObjectStore
 from db.types import utcnow
 from pacs_node import header
 from pacs_node.carrier import Carrier, Parcel, PeerError, Receipt, Undeliverable
-from pacs_node.consignment import Consignment, NothingToSend, consignment
+from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment
 from pacs_node.dimse_carrier import DimseCarrier
+from pacs_node.errors import TryLater
+from pacs_node.packing import Packer
 from pacs_node.statuses import Verdict
+from pacs_node.stow import StowCarrier
 
 log = structlog.get_logger(__name__)
 
@@ -38,16 +41,18 @@ def open_carrier(kind: str, settings: Settings) -> Carrier:
     """The carrier for destinations of that kind. Raises :class:`Undeliverable` for one we do not know."""
     if kind == "dimse":
         return DimseCarrier(settings.dicom)
+    if kind == "dicomweb":
+        return StowCarrier(settings.dicom)
     raise Undeliverable(f"nothing is sent to destinations of kind {kind} yet")
 
 
 @dataclass(frozen=True)
 class Task:
-    """What a claimed delivery is about, read from its rows."""
+    """What a claimed delivery is about, read from its rows. goods: None where they are still to be made."""
 
     lease: Lease
     destination: Destination
-    goods: Consignment
+    goods: Consignment | None
     ours: bool
 
 
@@ -68,6 +73,7 @@ class Courier:
         self.lease_seconds = settings.queue.lease_seconds
         self.sent = 0
         self.peer_failed = False
+        self._packer = Packer(database, store)
         self._carriers: dict[str, Carrier] = {}
 
     def run(self) -> None:
@@ -104,6 +110,9 @@ class Courier:
             log.warning("delivery.postponed", delivery=task.lease.id, destination=self.name, why=str(error))
             self._note_peer(False, None, str(error))
             self._later(task, str(error), None)
+        except TryLater as error:
+            log.error("delivery.packing", delivery=task.lease.id, why=error.reason)
+            self._later(task, error.reason, None)
         except OSError as error:
             log.error("delivery.storage", delivery=task.lease.id, error=type(error).__name__)
             self.peer_failed = True
@@ -112,17 +121,23 @@ class Courier:
             self._record(task, receipt, time.monotonic() - began)
 
     def _send(self, task: Task) -> Receipt:
-        """Check and carry one object. Raises :class:`Undeliverable`, :class:`PeerError`, OSError."""
+        """Make, check and carry one object.
+
+        Raises :class:`Undeliverable`, :class:`PeerError`, :class:`TryLater`, OSError.
+        """
         kind = task.destination.kind
         carrier = self._carriers.get(kind) or open_carrier(kind, self.settings)
         self._carriers[kind] = carrier
         try:
-            if self.store.digest(task.goods.object_key) != task.goods.sha256:
+            goods = task.goods or self._packer.pack(task.lease.id)
+            if self.store.digest(goods.object_key) != goods.sha256:
                 raise Undeliverable("the stored object is damaged: its digest differs from the recorded one")
-            with self.store.open(task.goods.object_key) as stream:
+            with self.store.open(goods.object_key) as stream:
                 part10 = header.read_part10(stream)
                 stream.seek(0)
                 return carrier.carry(Parcel(task.destination, part10, stream, task.ours))
+        except NothingToSend as error:
+            raise Undeliverable(str(error)) from error
         except ObjectMissing as error:
             raise Undeliverable("the stored object is missing") from error
         except header.HeaderError as error:
@@ -227,8 +242,11 @@ def _task(session: Session, delivery: Delivery, lease: Lease) -> Task:
         destination = Destination.model_validate(delivery.destination)
     except ValidationError as error:
         raise Undeliverable("the destination's settings are not valid") from error
+    goods: Consignment | None = None
     try:
         goods = consignment(session, delivery)
+    except NotMade:
+        pass  # outside of this transaction
     except NothingToSend as error:
         raise Undeliverable(str(error)) from error
     return Task(lease, destination, goods, ours=delivery.what != "original")

@@ -17,6 +17,8 @@ from pacs_node import identity
 
 DERIVATION_VERSION = "1"
 """Counts changes of the derivation that alter the object made from the same input."""
+LABEL_VERSION = "1"
+"""Counts changes of labels that alter the labelled object made from the same result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,27 @@ def result_uids(
         header_digest, model, version, weights_digest, scale, options,
     )  # fmt: skip
     return ResultUids(series=series, instance=instance)
+
+
+def labelled_uids(installation: uuid.UUID, series: str, instance: str, label: str) -> ResultUids:
+    """UIDs of the copy of a result with a label in its image; of the result itself for the label `none`.
+
+    One series for each series of results and label.
+    """
+    if label == "none":
+        return ResultUids(series=series, instance=instance)
+    return ResultUids(
+        series=uid_from(installation, "labelled-series", series, label),
+        instance=uid_from(installation, "labelled", LABEL_VERSION, instance, label),
+    )
+
+
+def note_uids(installation: uuid.UUID, study: str, job_id: int, rejected: str) -> ResultUids:
+    """UIDs of the note that takes the instance `rejected` back, which a job made."""
+    return ResultUids(
+        series=uid_from(installation, "note-series", study),
+        instance=uid_from(installation, "note", study, job_id, rejected),
+    )
 
 
 def upload_uid(installation: uuid.UUID, kind: str, *key: object) -> str:

@@ -1,0 +1,82 @@
+"""Notes that take a result back: to whom they go, and when they do not."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from db import deliveries, queue
+from db.models import Delivery
+from db.states import DeliveryState, IllegalTransition, JobState
+from db.types import utcnow
+from tests.db import builders
+from tests.db.builders import OTHER, PACS
+
+D = DeliveryState
+
+
+def notes(session, job) -> list[Delivery]:
+    session.flush()
+    session.refresh(job)
+    return [delivery for delivery in job.deliveries if delivery.what == "note"]
+
+
+def test_a_note_goes_where_the_result_has_arrived_and_nowhere_else(database):
+    with database.write() as session:
+        job = builders.finished(session, PACS, OTHER)
+        lease = deliveries.claim(session, "sender", "pacs", 60)
+        deliveries.stored(session, lease, 0, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        assert [(n.destination_name, n.state) for n in notes(session, job)] == [("pacs", D.WAITING)]
+        assert deliveries.due_destinations(session) == ["pacs"]
+        lease = deliveries.claim(session, "sender", "pacs", 60)
+        assert deliveries.stored(session, lease, 0, actor="sender").what == "note"
+        assert job.state is JobState.RETRACTED
+        assert deliveries.due_destinations(session) == []
+
+
+def test_a_result_that_arrives_while_it_is_taken_back_is_followed_by_a_note(database):
+    with database.write() as session:
+        job, lease = builders.sending(session)
+        queue.retract(session, job, reason="blurred", actor="anna")
+        assert notes(session, job) == []
+        deliveries.stored(session, lease, 0, actor="sender")
+        assert [n.state for n in notes(session, job)] == [D.WAITING]
+
+
+def test_a_note_asks_for_no_commitment_and_expires_like_any_delivery(database):
+    address = deliveries.Address("pacs", {"storage_commitment": True}, timedelta(hours=1))
+    with database.write() as session:
+        job = builders.finished(session, address)
+        deliveries.stored(session, deliveries.claim(session, "sender", "pacs", 60), 0, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        (note,) = notes(session, job)
+        assert not note.commitment
+        deliveries.expire(session, utcnow() + timedelta(hours=2))
+        assert [n.state for n in notes(session, job)] == [D.EXPIRED]
+        assert job.state is JobState.RETRACTED
+
+
+def test_a_retry_sends_a_lost_note_again_and_only_that(database):
+    with database.write() as session:
+        job = builders.finished(session, PACS, OTHER)
+        deliveries.stored(session, deliveries.claim(session, "sender", "pacs", 60), 0, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        with pytest.raises(IllegalTransition):
+            queue.retry(session, job, actor="anna")
+        lease = deliveries.claim(session, "sender", "pacs", 60)
+        deliveries.fail(session, lease, "SOP class not supported", actor="sender")
+        queue.retry(session, job, actor="anna")
+        states = {(d.what, d.destination_name): d.state for d in job.deliveries}
+        assert states[("note", "pacs")] is D.WAITING
+        assert states[("result", "other")] is D.CANCELLED
+        assert job.state is JobState.RETRACTED
+
+
+@pytest.mark.parametrize(("why", "code"), queue.RETRACTIONS.items())
+def test_the_job_keeps_why_its_result_was_taken_back(database, why, code):
+    with database.write() as session:
+        job = builders.finished(session, PACS)
+        queue.retract(session, job, reason="blurred", actor="anna", why=why)
+        assert job.reason_code == code
