@@ -21,7 +21,7 @@ from pacs_node.derive import file_meta, put_pixels
 from pacs_node.uids import ResultUids
 
 OVERLAY, BURNED = "overlay", "burned"
-_OVERLAY_GROUP = 0x6000
+_OVERLAY_GROUPS = range(0x6000, 0x6020, 2)
 _SERIES_AFTER = {OVERLAY: 10, BURNED: 20}
 _SMALLEST_FONT = 9
 _HEIGHT = 1 / 55
@@ -139,7 +139,14 @@ def _burned(
 def _put_overlay(
     ds: Dataset, mask: npt.NDArray[np.bool_], top: int, left: int, rows: int, columns: int, text: str
 ) -> None:
-    """A graphics overlay plane over the whole image (PS3.3 C.9.2)."""
+    """A graphics overlay plane over the whole image (PS3.3 C.9.2), in the first group that is free.
+
+    Where none is, the last one gives way: saying what the image is goes first.
+    """
+    taken = {tag.group for tag in ds.keys()}  # noqa: SIM118 - values are not read
+    group = next((group for group in _OVERLAY_GROUPS if group not in taken), _OVERLAY_GROUPS[-1])
+    for tag in [tag for tag in ds.keys() if tag.group == group]:  # noqa: SIM118
+        del ds[tag]
     plane = np.zeros((rows, columns), np.uint8)
     plane[top : top + mask.shape[0], left : left + mask.shape[1]] = mask
     packed = pack_bits(plane.ravel())
@@ -155,7 +162,7 @@ def _put_overlay(
         (0x1500, "LO", "AI-enhanced, research only"),
         (0x3000, "OW", packed + b"\0" * (len(packed) % 2)),
     ):
-        ds.add_new((_OVERLAY_GROUP, element), vr, value)
+        ds.add_new((group, element), vr, value)
 
 
 def _extent(lines: Sequence[str], size: int) -> tuple[int, int]:

@@ -128,7 +128,9 @@ def check(session):
     session.expire_all()
     events = session.scalars(select(JobEvent).order_by(JobEvent.id)).all()
     for job in session.scalars(select(Job)):
-        states = [delivery.state for delivery in job.deliveries]
+        states = [delivery.state for delivery in job.deliveries if delivery.what != "note"]
+        notes = [delivery for delivery in job.deliveries if delivery.what == "note"]
+        assert not notes or job.state == JobState.RETRACTED, "a note about a result that stands"
         is_open = any(state in DELIVERY_OPEN for state in states)
         assert (job.finished_at is not None) == (job.state in JOB_FINISHED)
         assert (job.lease_owner is not None) == (job.state == JobState.RUNNING)
