@@ -8,18 +8,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
+import structlog
 from pydicom import dcmread
+from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext, build_context
 
 from config import Destination
 from config.settings import DicomSettings
-from pacs_node import codecs, scu, statuses
+from pacs_node import codecs, scu, statuses, transcode
 from pacs_node.carrier import Parcel, Receipt, Undeliverable
 
-Key = tuple[str, str]
-"""SOP class and transfer syntax of an object."""
+log = structlog.get_logger(__name__)
 
 
 class DimseCarrier:
@@ -31,6 +32,8 @@ class DimseCarrier:
         self._stack = ExitStack()
         self._destination: Destination | None = None
         self._assoc: Association | None = None
+        self._refused: set[tuple[str, str]] = set()
+        """SOP classes and transfer syntaxes that the destination has refused."""
         self._message_id = 0
 
     def carry(self, parcel: Parcel) -> Receipt:
@@ -58,12 +61,20 @@ class DimseCarrier:
             raise
 
     def _store(self, parcel: Parcel) -> scu.Stored:
-        part10, stream = parcel.part10, parcel.stream
-        assoc, context = self._context(parcel.destination, (part10.sop_class_uid, part10.transfer_syntax_uid))
-        if str(context.transfer_syntax[0]) == part10.transfer_syntax_uid:
+        part10 = parcel.part10
+        smaller = self._compressed(parcel)
+        syntaxes = _syntaxes(
+            part10.transfer_syntax_uid, smaller.file_meta.TransferSyntaxUID if smaller else None
+        )
+        assoc, context = self._context(parcel.destination, part10.sop_class_uid, syntaxes)
+        accepted = str(context.transfer_syntax[0])
+        if smaller is not None and accepted == smaller.file_meta.TransferSyntaxUID:
+            stream = transcode.data_set(smaller)
+        elif accepted == part10.transfer_syntax_uid:
+            stream = parcel.stream
             stream.seek(part10.offset)
         else:
-            stream = _as_implicit(stream)
+            stream = _as_implicit(parcel.stream)
         self._message_id = self._message_id % 65535 + 1
         return scu.store(
             assoc,
@@ -75,37 +86,62 @@ class DimseCarrier:
             timeout=self.dicom.dimse_timeout,
         )
 
-    def _context(self, destination: Destination, key: Key) -> tuple[Association, PresentationContext]:
-        """An association to the destination and its accepted context for such an object."""
+    def _compressed(self, parcel: Parcel) -> Dataset | None:
+        """One of our objects in the encoding that the destination wants; None: it goes as it is.
+
+        It is made before the association is, so that no peer waits for an encoder.
+        """
+        wanted = transcode.SYNTAXES.get(parcel.destination.transfer_syntax)
+        if wanted is None or not parcel.ours or (parcel.part10.sop_class_uid, wanted) in self._refused:
+            return None
+        try:
+            parcel.stream.seek(0)
+            return transcode.compressed(parcel.stream, wanted)
+        except transcode.NotCompressed as error:
+            log.info("delivery.uncompressed", destination=parcel.destination.name, why=str(error))
+            return None
+        finally:
+            parcel.stream.seek(0)
+
+    def _context(
+        self, destination: Destination, sop_class: str, syntaxes: list[str]
+    ) -> tuple[Association, PresentationContext]:
+        """An association to the destination and the accepted context with the first of the syntaxes."""
         ready = self._assoc is not None and self._assoc.is_established and self._destination == destination
-        if ready and self._assoc and (found := _accepted(self._assoc, key)):
+        if ready and self._assoc is not None and (found := _accepted(self._assoc, sop_class, syntaxes)):
             return self._assoc, found
         self.close()
-        proposed = [build_context(key[0], key[1])]
-        if key[1] == codecs.EXPLICIT_VR_LITTLE_ENDIAN:
-            proposed.append(build_context(key[0], codecs.IMPLICIT_VR_LITTLE_ENDIAN))
+        proposed = [build_context(sop_class, syntax) for syntax in syntaxes]
         try:
             assoc = self._stack.enter_context(scu.association(destination, self.dicom, proposed))
         except scu.NotAccepted as error:
             raise Undeliverable(str(error)) from error
         self._assoc, self._destination = assoc, destination
-        if found := _accepted(assoc, key):
+        self._refused |= {(sop_class, str(cx.transfer_syntax[0])) for cx in assoc.rejected_contexts}
+        if found := _accepted(assoc, sop_class, syntaxes):
             return assoc, found
         raise Undeliverable("the destination accepts no presentation context for this object")
 
 
-def _accepted(assoc: Association, key: Key) -> PresentationContext | None:
-    """The accepted context for an object: its own transfer syntax, else one that we can convert it to."""
-    mine = {str(cx.transfer_syntax[0]): cx for cx in assoc.accepted_contexts if cx.abstract_syntax == key[0]}
-    if key[1] in mine:
-        return mine[key[1]]
-    if key[1] == codecs.EXPLICIT_VR_LITTLE_ENDIAN:
-        return mine.get(codecs.IMPLICIT_VR_LITTLE_ENDIAN)
-    return None
+def _syntaxes(own: str, compressed: str | None) -> list[str]:
+    """What is proposed, best first: as the destination wants it, as it is, as every peer must take it."""
+    syntaxes = [compressed, own] if compressed else [own]
+    return (
+        [*syntaxes, codecs.IMPLICIT_VR_LITTLE_ENDIAN] if own == codecs.EXPLICIT_VR_LITTLE_ENDIAN else syntaxes
+    )
+
+
+def _accepted(assoc: Association, sop_class: str, syntaxes: list[str]) -> PresentationContext | None:
+    """The accepted context with the first of the transfer syntaxes that has one."""
+    mine = {
+        str(cx.transfer_syntax[0]): cx for cx in assoc.accepted_contexts if cx.abstract_syntax == sop_class
+    }
+    return next((mine[syntax] for syntax in syntaxes if syntax in mine), None)
 
 
 def _as_implicit(stream: BinaryIO) -> BinaryIO:
     """The data set of a stored file in Implicit VR Little Endian; only for objects that we made."""
+    stream.seek(0)
     encoded = encode(dcmread(stream), True, True)
     if encoded is None:
         raise Undeliverable("the object cannot be encoded in Implicit VR Little Endian")
