@@ -1,7 +1,8 @@
 """Stage 2: from the fidelity net to one whose images look like radiographs (Ledig et al. 2017).
 
-Four losses on the enlarged image: the mean absolute error, the distance in features learnt from the
-radiographs, the relativistic adversarial loss, and the difference of the reduced result from the source.
+Five losses on the enlarged image: the mean absolute error, the distance in features, the relativistic
+adversarial loss, the difference of the reduced result from the source, and that of the energy in each band
+of spatial frequency from the truth's.
 Their weights in the recipe are shares of influence: the gradient that each sends into the image is brought
 to the length of the pixel loss's before it is weighted (after Esser et al. 2021, "Taming Transformers", who
 balance the adversarial term so), and no loss's natural size matters.
@@ -16,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from enhancer import energy
 from enhancer.data import Patches
-from enhancer.errors import RecipeError
-from enhancer.modelfile import read_model
 from enhancer.networks.discriminator import PatchDiscriminator, relativistic_hinge
-from enhancer.networks.features import DenoisingFeatures
+from enhancer.networks.features import DenoisingFeatures, ImageNetFeatures
 from enhancer.networks.generator import enlarge, reduce
 from enhancer.recipe import Recipe
 from enhancer.stage import FidelityStage, schedule, set_rate
@@ -35,7 +35,8 @@ class AdversarialStage(FidelityStage):
     def __init__(self, recipe: Recipe, device: torch.device, patches: Patches) -> None:
         super().__init__(recipe, device, patches)
         self.discriminator = PatchDiscriminator().to(device)
-        self.features = DenoisingFeatures().to(device)
+        foreign = recipe.features == "imagenet"
+        self.features = (ImageNetFeatures() if foreign else DenoisingFeatures()).to(device)
         self.discriminator_optimiser = torch.optim.Adam(
             self.discriminator.parameters(),
             lr=recipe.discriminator_learning_rate,
@@ -46,18 +47,13 @@ class AdversarialStage(FidelityStage):
 
     def prepare(self) -> None:
         """Takes over the fidelity net's weights and trains the feature network."""
-        start = Path(self.recipe.start_from)
-        if not self.recipe.start_from or not start.is_file():
-            raise RecipeError(f"start_from must name the model to start from; there is none at {start}.")
-        weights = read_model(start).generator.state_dict()
-        self.generator.load_state_dict(weights)
-        self.average.module.load_state_dict(weights)
-        if self.recipe.weight_feature:
-            self._train_features()
+        self._take_over(Path(self.recipe.start_from))
+        if self.recipe.weight_feature and isinstance(self.features, DenoisingFeatures):
+            self._train_features(self.features)
 
-    def _train_features(self) -> None:
+    def _train_features(self, features: DenoisingFeatures) -> None:
         """A noisy patch in, its noise out, for the time that the recipe gives."""
-        optimiser = torch.optim.Adam(self.features.parameters(), lr=2e-3, foreach=True)
+        optimiser = torch.optim.Adam(features.parameters(), lr=2e-3, foreach=True)
         generator = torch.Generator(self.device).manual_seed(self.recipe.seed)
         allowed, started, iteration = self.recipe.feature_minutes * 60, time.monotonic(), 0
         while iteration == 0 or time.monotonic() - started < allowed:
@@ -68,14 +64,14 @@ class AdversarialStage(FidelityStage):
             level = torch.rand(len(hr), 1, 1, 1, generator=generator, device=self.device) * 0.1 + 0.005
             noise = torch.randn(hr.shape, generator=generator, device=self.device) * level
             with self.autocast():
-                found = self.features.noise(hr + noise)
+                found = features.noise(hr + noise)
             loss = ((found - noise) / level).abs().mean()
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             iteration += 1
-        self.features.calibrate(self._real(FEATURE_SEED - 1))
-        self.features.eval().requires_grad_(False)
+        features.calibrate(self._real(FEATURE_SEED - 1))
+        features.eval().requires_grad_(False)
 
     def _real(self, iteration: int) -> Tensor:
         return torch.from_numpy(self.patches.batch(iteration, 4, self.recipe.batch)[1]).to(self.device)
@@ -87,7 +83,7 @@ class AdversarialStage(FidelityStage):
             self.discriminator_optimiser,
             recipe.discriminator_learning_rate * schedule(progress, iteration, 1),
         )
-        set_rate(self.optimiser, recipe.learning_rate * schedule(progress, iteration, recipe.warm_up))
+        self.set_rates(progress, iteration)
         lr, hr, scale = self.batch(iteration)
         base = enlarge(lr, scale)
         alone = iteration < recipe.adversarial_after and recipe.weight_adversarial > 0
@@ -122,12 +118,10 @@ class AdversarialStage(FidelityStage):
             with self.autocast():
                 with torch.no_grad():
                     wanted = self.features(hr)
-                distance = sum(
-                    (ours - theirs).abs().float().mean()
-                    for ours, theirs in zip(self.features(image), wanted, strict=True)
-                )
-            assert isinstance(distance, Tensor)
+                distance = self.features.distance(self.features(image), wanted)
             losses["feature"] = (recipe.weight_feature, distance)
+        if recipe.weight_energy:
+            losses["energy"] = (recipe.weight_energy, energy.difference(image, hr))
         if recipe.weight_adversarial:
             self.discriminator.requires_grad_(False)
             with self.autocast():
@@ -142,9 +136,11 @@ class AdversarialStage(FidelityStage):
             length = float(gradient.norm()) / pixel_length
             self.lengths[key] = self.lengths.get(key, length) * 0.98 + length * 0.02
             total += gradient * (weight / max(self.lengths[key], 1e-12))
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         sr.backward(total)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         return {f"{name} x{scale}": float(loss.detach()) for name, (_, loss) in losses.items()}
 
     def state(self) -> dict[str, Any]:
@@ -152,14 +148,19 @@ class AdversarialStage(FidelityStage):
             **super().state(),
             "discriminator": self.discriminator.state_dict(),
             "discriminator_optimiser": self.discriminator_optimiser.state_dict(),
-            "features": self.features.state_dict(),
+            "features": self._features_state(),
             "lengths": self.lengths,
         }
+
+    def _features_state(self) -> dict[str, Any]:
+        """The feature network's weights; of a foreign one nothing, as they are fixed."""
+        return self.features.state_dict() if isinstance(self.features, DenoisingFeatures) else {}
 
     def load_state(self, state: dict[str, Any]) -> None:
         super().load_state(state)
         self.discriminator.load_state_dict(state["discriminator"])
         self.discriminator_optimiser.load_state_dict(state["discriminator_optimiser"])
-        self.features.load_state_dict(state["features"])
-        self.features.eval().requires_grad_(False)
+        if isinstance(self.features, DenoisingFeatures):
+            self.features.load_state_dict(state["features"])
+            self.features.eval().requires_grad_(False)
         self.lengths = dict(state["lengths"])

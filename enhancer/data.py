@@ -51,6 +51,22 @@ def reduced(image: UInt8, scale: int) -> UInt8:
     return resize(image, image.shape[0] // scale, image.shape[1] // scale)
 
 
+def block_mean(image: Float32, scale: int) -> Float32:
+    """The mean of each block, float32 [scale*H, scale*W] -> [H, W]."""
+    height, width = image.shape
+    return image.reshape(height // scale, scale, width // scale, scale).mean(axis=(1, 3))
+
+
+def blurred(image: Float32, weight: float) -> Float32:
+    """Each pixel mixed with its neighbours by the kernel (weight, 1 - 2 weight, weight) both ways."""
+    for axis in (0, 1):
+        pads = [(1, 1) if side == axis else (0, 0) for side in (0, 1)]
+        padded = np.pad(image, pads, mode="edge")
+        before, after = (padded[:-2], padded[2:]) if axis == 0 else (padded[:, :-2], padded[:, 2:])
+        image = (1 - 2 * weight) * image + weight * (before + after)
+    return image
+
+
 def half_of(patient: str) -> Literal["dev", "report"]:
     """Which half of the validation patients one belongs to: `dev` is for choosing, `report` for the card."""
     return "dev" if hashlib.sha256(patient.encode()).digest()[0] % 2 == 0 else "report"
@@ -120,13 +136,25 @@ class Patches:
     """Random patches of a set of images, a pure function of (seed, iteration): resuming needs no state.
 
     `large_share` of the patches come from the images at a larger size than the native protocol's 256x256.
+    `area_share` are reduced by the mean of each block, as a larger detector pixel would measure, and
+    `blur_share` are slightly blurred after their reduction; all others are reduced by Pillow's bicubic.
     """
 
     def __init__(
-        self, paths: Sequence[Path], scales: Sequence[int], *, patch: int, large_share: float, seed: int
+        self,
+        paths: Sequence[Path],
+        scales: Sequence[int],
+        *,
+        patch: int,
+        large_share: float,
+        seed: int,
+        area_share: float = 0.0,
+        blur_share: float = 0.0,
     ) -> None:
         self.patch = patch
         self.large_share = large_share
+        self.area_share = area_share
+        self.blur_share = blur_share
         self.seed = seed
         self.native: list[Picture] = []
         self.large: list[Picture] = []
@@ -152,17 +180,22 @@ class Patches:
             source, affine = picture.lr[scale], picture.affine[scale]
             top = int(rng.integers(source.shape[0] - side + 1))
             left = int(rng.integers(source.shape[1] - side + 1))
-            small = source[top : top + side, left : left + side]
             big = picture.hr[
                 top * scale : (top + side) * scale,
                 left * scale : (left + side) * scale,
             ]
+            small = unit(source[top : top + side, left : left + side])
+            way = rng.random()
+            if way < self.area_share:
+                small = block_mean(unit(big), scale)
+            elif way < self.area_share + self.blur_share:
+                small = blurred(small, float(rng.uniform(0.02, 0.12)))
             turns, mirror = int(rng.integers(4)), rng.random() < 0.5
             gain = affine.gain * float(np.exp(rng.uniform(-0.25, 0.25)))
             if rng.random() < 0.1:
                 gain = -gain
-            for target, patch in ((lr, small), (hr, big)):
+            for target, patch in ((lr, small), (hr, unit(big))):
                 turned = np.rot90(patch, turns)
                 turned = turned[:, ::-1] if mirror else turned
-                target[index, 0] = (unit(turned) - affine.offset) / gain
+                target[index, 0] = (turned - affine.offset) / gain
         return lr, hr

@@ -33,9 +33,18 @@ class Recipe:
     patch: int = 32
     """Side of a low-resolution patch, pixels."""
     large_share: float = 0.3
+    area_share: float = 0.0
+    """Share of the patches that are reduced by block means instead of bicubic."""
+    blur_share: float = 0.0
+    """Share of the patches whose source is slightly blurred."""
     x2_share: float = 0.22
     """Share of the batches that train the x2 tail; the others train x4."""
+    optimiser: Literal["adam", "muon"] = "adam"
+    """What trains the generator; `muon` leaves what is no matrix to Adam at `adam_rate`."""
     learning_rate: float = 4e-4
+    adam_rate: float = 4e-4
+    squared_from: float = 0.0
+    """Share of the fidelity stage's schedule after which the squared error is minimised; 0: never."""
     discriminator_learning_rate: float = 2e-4
     warm_up: int = 200
     average: float = 0.999
@@ -50,6 +59,9 @@ class Recipe:
     weight_feature: float = 0.0
     weight_adversarial: float = 0.0
     weight_reduced: float = 0.0
+    weight_energy: float = 0.0
+    features: Literal["radiograph", "imagenet"] = "radiograph"
+    """What the feature loss looks with: a net trained on the radiographs, or EfficientNet-Lite1."""
     feature_minutes: float = 2.0
     """Wall time given to training the feature network of the adversarial stage."""
     adversarial_after: int = 200
@@ -87,7 +99,13 @@ def recipe_of(values: dict[str, Any], where: str) -> Recipe:
         if not isinstance(value, expected) or isinstance(value, bool):
             raise RecipeError(f"{where}: {key} must be of type {expected.__name__}, not {value!r}.")
         checked[key] = value
-    for key, allowed in {"stage": ("fidelity", "adversarial"), "precision": ("bfloat16", "float32")}.items():
+    choices = {
+        "stage": ("fidelity", "adversarial"),
+        "precision": ("bfloat16", "float32"),
+        "optimiser": ("adam", "muon"),
+        "features": ("radiograph", "imagenet"),
+    }
+    for key, allowed in choices.items():
         if key in checked and checked[key] not in allowed:
             raise RecipeError(f"{where}: {key} must be one of {', '.join(allowed)}, not {checked[key]!r}.")
     for key in ("stage", "name"):

@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from enhancer.data import Patches
+from enhancer.errors import RecipeError
+from enhancer.modelfile import read_model
+from enhancer.muon import Muon, is_matrix
 from enhancer.networks.generator import Generator
 from enhancer.recipe import Recipe
 
@@ -46,8 +50,24 @@ class Average:
         torch._foreach_lerp_(mine, list(module.parameters()), 1 - decay)
 
 
+def optimisers_of(recipe: Recipe, generator: Generator) -> list[torch.optim.Optimizer]:
+    """Adam for everything, or Muon for the matrices and Adam for the rest."""
+    if recipe.optimiser == "adam":
+        parameters = list(generator.parameters())
+        return [torch.optim.Adam(parameters, lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True)]
+    matrices = [weight for weight in generator.parameters() if is_matrix(weight)]
+    rest = [weight for weight in generator.parameters() if not is_matrix(weight)]
+    return [
+        Muon(matrices, lr=recipe.learning_rate),
+        torch.optim.Adam(rest, lr=recipe.adam_rate, betas=(0.9, 0.99), foreach=True),
+    ]
+
+
 class FidelityStage:
-    """Stage 1: mean absolute error between the enlarged and the true image (Lim et al. 2017)."""
+    """Stage 1: mean absolute error between the enlarged and the true image (Lim et al. 2017).
+
+    From `squared_from` of the schedule on it is the mean squared error, which PSNR measures.
+    """
 
     def __init__(self, recipe: Recipe, device: torch.device, patches: Patches) -> None:
         self.recipe = recipe
@@ -57,12 +77,20 @@ class FidelityStage:
         generator = Generator(recipe.channels, recipe.blocks)
         self.generator: Generator = generator.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = Average(self.generator, recipe.average)
-        self.optimiser = torch.optim.Adam(
-            self.generator.parameters(), lr=recipe.learning_rate, betas=(0.9, 0.99), foreach=True
-        )
+        self.optimisers = optimisers_of(recipe, self.generator)
 
     def prepare(self) -> None:
         """What a new run does before its first iteration; a resumed one does not."""
+        if self.recipe.start_from:
+            self._take_over(Path(self.recipe.start_from))
+
+    def _take_over(self, start: Path) -> None:
+        """Start from the weights of a model file."""
+        if not start.is_file():
+            raise RecipeError(f"start_from must name the model to start from; there is none at {start}.")
+        weights = read_model(start).generator.state_dict()
+        self.generator.load_state_dict(weights)
+        self.average.module.load_state_dict(weights)
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self.recipe.precision == "float32":
@@ -82,26 +110,36 @@ class FidelityStage:
 
     def step(self, iteration: int, progress: float) -> dict[str, float]:
         """One iteration; returns the losses to show."""
-        set_rate(
-            self.optimiser, self.recipe.learning_rate * schedule(progress, iteration, self.recipe.warm_up)
-        )
+        self.set_rates(progress, iteration)
         lr, hr, scale = self.batch(iteration)
-        loss = (self.generate(lr, scale) - hr).abs().mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        self.optimiser.step()
+        difference = self.generate(lr, scale) - hr
+        absolute = difference.abs().mean()
+        squared = self.recipe.squared_from and progress >= self.recipe.squared_from
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
+        (difference.square().mean() if squared else absolute).backward()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self.average.update(self.generator, iteration)
-        return {f"L1 x{scale}": float(loss.detach())}
+        return {f"L1 x{scale}": float(absolute.detach())}
+
+    def set_rates(self, progress: float, iteration: int) -> None:
+        """The generator's learning rate: Adam's share keeps `adam_rate` where Muon has the rest."""
+        factor = schedule(progress, iteration, self.recipe.warm_up)
+        for optimiser in self.optimisers:
+            alone = isinstance(optimiser, Muon) or len(self.optimisers) == 1
+            set_rate(optimiser, factor * (self.recipe.learning_rate if alone else self.recipe.adam_rate))
 
     def state(self) -> dict[str, Any]:
         """Everything to go on from, of tensors and plain values."""
         return {
             "generator": self.generator.state_dict(),
             "average": self.average.module.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in self.optimisers],
         }
 
     def load_state(self, state: dict[str, Any]) -> None:
         self.generator.load_state_dict(state["generator"])
         self.average.module.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)

@@ -75,7 +75,15 @@ def run(recipe: Recipe, *, resume: bool, stop_at: int | None = None) -> Outcome:
         raise TrainingError(f"{checkpoint} is there already: resume that run, or move it away.")
     pictures = pictures_of(Path(recipe.data))
     paths = list_images(Path(recipe.data), "train")
-    patches = Patches(paths, SCALES, patch=recipe.patch, large_share=recipe.large_share, seed=recipe.seed)
+    patches = Patches(
+        paths,
+        SCALES,
+        patch=recipe.patch,
+        large_share=recipe.large_share,
+        seed=recipe.seed,
+        area_share=recipe.area_share,
+        blur_share=recipe.blur_share,
+    )
     kind = FidelityStage if recipe.stage == "fidelity" else AdversarialStage
     stage: Stage = kind(recipe, device, patches)
     first, spent = 0, 0.0
