@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
+import ssl
 import time
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from pynetdicom.transport import AssociationServer
 
 from pacs_node import header, statuses
 from pacs_node.commandset import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandError, parse
+from pacs_node.guests import Guest
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check
 from pacs_node.sockets import ClosingSocket
 from pacs_node.spool import Flood, Spool
@@ -47,6 +49,9 @@ class Node(Protocol):
     def judge(self, assoc: Acceptor) -> Rejection | None:
         """Whether this association may be established; if so it counts from here on."""
 
+    def refused(self, kind: str) -> None:
+        """Count somebody who was turned away."""
+
     def store(self, received: Received) -> Answer:
         """Put a whole object away and answer for it."""
 
@@ -57,21 +62,26 @@ class Node(Protocol):
 class Acceptor(Association):
     """An acceptor that answers C-STORE itself, and leaves neither file, socket nor thread when it ends."""
 
-    def __init__(self, node: Node, listener: AssociationServer, connection: socket.socket) -> None:
+    def __init__(self, node: Node, listener: AssociationServer, guest: Guest) -> None:
         ae, limits = listener.ae, node.limits
         super().__init__(ae, "acceptor")
-        self.node = node
+        self.node, self.guest = node, guest
         self._server = listener
         self.name = "AcceptorThread-cxr-sr"
         self.acse = _Acse(self)
         self.dul = _Dul(self)
         self.dimse: _Dimse = _Dimse(self)
         self.acse_timeout, self.network_timeout = limits.acse_timeout, limits.network_timeout
-        self.set_socket(_BoundedSocket(self, client_socket=connection))
+        self.set_socket(_BoundedSocket(self, client_socket=guest.connection))
         self.acceptor.maximum_length = ae.maximum_pdu_size
         self.acceptor.ae_title = listener.ae_title
         self.acceptor.implementation_class_uid = ae.implementation_class_uid
         self.acceptor.implementation_version_name = ae.implementation_version_name
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether it came by the TLS listener."""
+        return isinstance(self.guest.connection, ssl.SSLSocket)
 
     @property
     def caller(self) -> Caller:
@@ -161,7 +171,9 @@ class _Acse(ACSE):
             caller=caller.ae_title,
             called=caller.called_ae_title,
             address=caller.address,
+            tls=assoc.encrypted,
         )
+        assoc.node.refused(rejection.kind)
         self.send_reject(rejection.result, rejection.source, rejection.reason)
         assoc.kill()
 
@@ -219,7 +231,9 @@ class _BoundedSocket(ClosingSocket):
         deadline = time.monotonic() + seconds
         connection = self.socket
         data = bytearray(nr_bytes)
-        view, done = memoryview(data), 0
+        view, ahead = memoryview(data), self.ahead(nr_bytes)
+        done = len(ahead)
+        view[:done] = ahead
         while connection is not None and done < nr_bytes:
             connection.settimeout(max(0.01, deadline - time.monotonic()))
             if not (count := connection.recv_into(view[done:])):

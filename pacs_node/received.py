@@ -13,8 +13,10 @@ class Limits:
     """What a server grants its peers. Times in seconds, sizes in bytes."""
 
     max_associations: int = 64
+    max_associations_per_peer: int = 32
     max_pdu: int = 131072
     max_object_bytes: int = 1 << 30
+    handshake_timeout: float = 10
     acse_timeout: float = 10
     dimse_timeout: float = 60
     network_timeout: float = 60
@@ -36,12 +38,13 @@ class Caller:
 
 @dataclass(frozen=True)
 class Rejection:
-    """An A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21), and a word for the log."""
+    """An A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21), words for the log, one for the counts."""
 
     result: int
     source: int
     reason: int
     why: str
+    kind: str
 
 
 @dataclass

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import threading
+from typing import Any
 
 import structlog
 from pynetdicom.presentation import PresentationContext, build_context
@@ -23,6 +24,7 @@ from pacs_node import codecs, statuses
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
 from pacs_node.spool import Spool
+from pacs_node.tls import server_credentials
 
 log = structlog.get_logger(__name__)
 
@@ -35,6 +37,7 @@ SOP_CLASSES: dict[str, str] = {
 """What is accepted; the conformance statement prints it."""
 
 DRAIN_SECONDS = 5.0
+FACTS_SECONDS = 5.0
 
 
 def supported_contexts() -> list[PresentationContext]:
@@ -58,22 +61,28 @@ def may_call(caller: Caller, allow: tuple[Peer, ...]) -> bool:
 
 
 class Receiver:
-    """The receiver at work between a server, a store and a database. Raises OSError when it cannot listen."""
+    """The receiver at work between a server, a store and a database.
+
+    Raises OSError when it cannot listen, :class:`pacs_node.tls.TlsError` when its certificate is of no use.
+    """
 
     def __init__(self, settings: Settings, database: Database, store: ObjectStore) -> None:
         self.settings, self.database, self.store = settings, database, store
         dicom = settings.dicom
+        self.credentials = server_credentials(dicom.tls) if dicom.tls else None
         self.spool = Spool(store.spool)
         try:
             self.server = Server(
                 ae_title=dicom.ae_title,
                 host=dicom.host,
-                port=dicom.port,
+                port=None if dicom.tls and dicom.tls.only else dicom.port,
                 contexts=supported_contexts(),
                 limits=Limits(
                     max_associations=dicom.max_associations,
+                    max_associations_per_peer=dicom.max_associations_per_peer,
                     max_pdu=dicom.max_pdu,
                     max_object_bytes=dicom.max_object_bytes,
+                    handshake_timeout=dicom.handshake_timeout,
                     acse_timeout=dicom.acse_timeout,
                     dimse_timeout=dicom.dimse_timeout,
                     network_timeout=dicom.network_timeout,
@@ -81,10 +90,17 @@ class Receiver:
                 spool=self.spool,
                 admit=self.admit,
                 store=self.put_away,
+                tls=(dicom.tls.port, self.credentials) if dicom.tls and self.credentials else None,
             )
         except OSError:
             self.spool.close()
             raise
+
+    def facts(self) -> dict[str, Any]:
+        """What the system page and the figures tell of the door: ports, connections, who was turned away."""
+        trouble = self.credentials.trouble if self.credentials else None
+        ports = {"port": self.server.port or None, "tls_port": self.server.tls_port or None}
+        return {**ports, "problem": trouble, **self.server.facts()}
 
     def close(self, grace: float = DRAIN_SECONDS) -> None:
         """Stop listening, let what has begun end for `grace` seconds."""
@@ -95,7 +111,7 @@ class Receiver:
         """Who may associate: callers that are allowed, when they mean us."""
         if not may_call(caller, self.settings.dicom.allow):
             return CALLING_NOT_RECOGNISED
-        if caller.called_ae_title != self.settings.dicom.ae_title:
+        if caller.called_ae_title not in (self.settings.dicom.ae_title, *self.settings.dicom.ae_titles):
             return CALLED_NOT_RECOGNISED
         return None
 
@@ -140,17 +156,23 @@ class Receiver:
 
 
 def run(settings: Settings, stop: threading.Event) -> None:
-    """Receive until `stop` is set, then let open associations end. Raises OSError when it cannot listen."""
+    """Receive until `stop` is set, then let open associations end.
+
+    Raises OSError when it cannot listen, :class:`pacs_node.tls.TlsError` when its certificate is of no use.
+    """
     database = Database(settings.database_url)
     store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
     try:
         receiver = Receiver(settings, database, store)
         dicom = settings.dicom
-        info = {"host": dicom.host, "port": receiver.server.port, "ae_title": dicom.ae_title}
-        log.info("receiver.listening", **info)
-        with Presence(database, "receiver", info):
+        info = {"host": dicom.host, "ae_title": dicom.ae_title, **receiver.facts()}
+        log.info("receiver.listening", host=dicom.host, port=info["port"], tls_port=info["tls_port"])
+        with Presence(database, "receiver", info) as presence:
             try:
-                stop.wait()
+                while not stop.wait(FACTS_SECONDS):
+                    if (facts := receiver.facts()) != {key: info[key] for key in facts}:
+                        info |= facts
+                        presence.update(**facts)
             finally:
                 receiver.close()
     finally:

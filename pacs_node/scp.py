@@ -6,13 +6,17 @@ up associations.
 
 from __future__ import annotations
 
+import errno
 import logging
+import select
 import socket
 import socketserver
+import ssl
 import sys
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable
 from copy import deepcopy
 from typing import Any
@@ -20,22 +24,27 @@ from typing import Any
 import structlog
 from pynetdicom import AE
 from pynetdicom import _config as pynetdicom_config
-from pynetdicom.association import Association
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
 from pacs_node import identity
 from pacs_node.acceptor import Acceptor
+from pacs_node.guests import Guest, Guests
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.spool import Spool
+from pacs_node.tls import Credentials
+from pacs_node.unreachable import unheard
 from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
-CALLING_NOT_RECOGNISED = Rejection(1, 1, 3, "calling AE title or address is not allowed")
-CALLED_NOT_RECOGNISED = Rejection(1, 1, 7, "called AE title is not ours")
-LIMIT_EXCEEDED = Rejection(2, 3, 2, "too many associations")
-SHUTTING_DOWN = Rejection(2, 3, 1, "shutting down")
+CALLING_NOT_RECOGNISED = Rejection(1, 1, 3, "calling AE title or address is not allowed", "calling")
+CALLED_NOT_RECOGNISED = Rejection(1, 1, 7, "called AE title is not ours", "called")
+SHUTTING_DOWN = Rejection(2, 3, 1, "shutting down", "shutting-down")
+
+_TLS_HANDSHAKE = b"\x16"
+"""First byte of a TLS connection (RFC 8446 section 5.1); no DICOM PDU begins so."""
+_EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 
 def quiet_library() -> None:
@@ -49,10 +58,12 @@ def quiet_library() -> None:
 
 
 class Server:
-    """A listening C-ECHO and C-STORE SCP; `port` is the bound one. Close it with :meth:`close`.
+    """A listening C-ECHO and C-STORE SCP; `port` and `tls_port` are the bound ones, 0 where there is none.
 
     `admit` says whether a caller may associate; `store` is called once for each whole object, in the
-    thread of its association, and answers for it. Raises OSError when the port cannot be had.
+    thread of its association, and answers for it. `tls` is a port and what to show there; without it, or
+    beside it, `port` None opens no plain listener. Close it with :meth:`close`. Raises OSError when a port
+    cannot be had.
     """
 
     def __init__(
@@ -60,85 +71,99 @@ class Server:
         *,
         ae_title: str,
         host: str,
-        port: int,
+        port: int | None,
         contexts: list[PresentationContext],
         limits: Limits,
         spool: Spool,
         admit: Callable[[Caller], Rejection | None],
         store: Callable[[Received], Answer],
+        tls: tuple[int, Credentials] | None = None,
     ) -> None:
         quiet_library()
         self.limits, self.spool, self.admit, self.store = limits, spool, admit, store
         self.closing = False
-        self._lock = threading.Lock()
-        self._connections: set[Acceptor] = set()
-        self._established: set[Acceptor] = set()
-        ae = AE(ae_title=ae_title)
-        ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
-            limits.acse_timeout,
-            limits.dimse_timeout,
-            limits.network_timeout,
-        )
-        ae.maximum_pdu_size = limits.max_pdu
-        ae.maximum_associations = 1 << 20  # counted here: silent connections must not use up the associations
-        ae.implementation_class_uid = identity.IMPLEMENTATION_CLASS_UID
-        ae.implementation_version_name = identity.IMPLEMENTATION_VERSION_NAME
-        self._listener = _Listener(self, ae, (host, port), ae_title, contexts)
-        self.port = int(self._listener.server_address[1])
-        self._thread = threading.Thread(
-            target=self._listener.serve_forever, args=(0.1,), name="dicom-accept", daemon=True
-        )
-        self._thread.start()
+        self.guests = Guests(limits)
+        self._refused: Counter[str] = Counter()
+        ae = _entity(ae_title, limits)
+        self.port = self.tls_port = 0
+        self._listeners: list[Listener] = []
+        try:
+            if port is not None:
+                self.port = self._listen(Listener(self, ae, (host, port), ae_title, contexts))
+            if tls is not None:
+                self.tls_port = self._listen(Listener(self, ae, (host, tls[0]), ae_title, contexts, tls[1]))
+        except OSError:
+            self.close(0)
+            raise
+
+    def _listen(self, listener: Listener) -> int:
+        self._listeners.append(listener)
+        listener.start()
+        return int(listener.server_address[1])
 
     def close(self, grace: float = 5.0) -> None:
         """Accept nothing more, let open associations end for `grace` seconds, cut off the rest."""
         self.closing = True
-        self._listener.shutdown()
-        self._thread.join()
+        for listener in self._listeners:
+            listener.shutdown()
         deadline = time.monotonic() + grace
         while self.open_associations() and time.monotonic() < deadline:
             time.sleep(0.02)
-        with self._lock:
-            left = list(self._connections)
-        for assoc in left:
-            assoc.cut()
-        for assoc in left:
-            if assoc.is_alive():
-                assoc.join(5)
+        left = self.guests.all()
+        for guest in left:
+            guest.cut()
+        for guest in left:
+            if guest.assoc is not None and guest.assoc.is_alive():
+                guest.assoc.join(5)
 
     def open_connections(self) -> int:
         """Connections at this moment, associated or not."""
-        with self._lock:
-            return len(self._connections)
+        return self.guests.connections()
 
     def open_associations(self) -> int:
         """Established associations at this moment."""
-        with self._lock:
-            return len(self._established)
+        return self.guests.associations()
 
-    def connected(self, assoc: Acceptor) -> None:
-        with self._lock:
-            self._connections.add(assoc)
+    def facts(self) -> dict[str, Any]:
+        """Figures for whoever watches the node; `refused` counts who was turned away, by kind."""
+        return {
+            "associations": self.open_associations(),
+            "connections": self.open_connections(),
+            "refused": dict(self._refused),
+        }
+
+    def refused(self, kind: str) -> None:
+        """Count somebody who was turned away."""
+        self._refused[kind] += 1
 
     def gone(self, assoc: Acceptor) -> None:
-        with self._lock:
-            self._connections.discard(assoc)
-            self._established.discard(assoc)
+        """The association has ended, its connection is closed."""
+        self.guests.leave(assoc.guest)
 
     def judge(self, assoc: Acceptor) -> Rejection | None:
         """Whether this association may be established; if so it counts from here on."""
         if self.closing:
             return SHUTTING_DOWN
-        if rejection := self.admit(assoc.caller):
-            return rejection
-        with self._lock:
-            if len(self._established) >= self.limits.max_associations:
-                return LIMIT_EXCEEDED
-            self._established.add(assoc)
-        return None
+        return self.admit(assoc.caller) or self.guests.seat(assoc.guest)
 
 
-class _Listener(ThreadedAssociationServer):
+def _entity(ae_title: str, limits: Limits) -> AE:
+    ae = AE(ae_title=ae_title)
+    ae.acse_timeout, ae.dimse_timeout, ae.network_timeout = (
+        limits.acse_timeout,
+        limits.dimse_timeout,
+        limits.network_timeout,
+    )
+    ae.maximum_pdu_size = limits.max_pdu
+    ae.maximum_associations = 1 << 20  # guests are counted here: silent ones must not use up the associations
+    ae.implementation_class_uid = identity.IMPLEMENTATION_CLASS_UID
+    ae.implementation_version_name = identity.IMPLEMENTATION_VERSION_NAME
+    return ae
+
+
+class Listener(ThreadedAssociationServer):
+    """A port, in clear or with TLS. Whoever connects is waited for in a thread of its own."""
+
     request_queue_size = 128
     daemon_threads = True
 
@@ -149,41 +174,115 @@ class _Listener(ThreadedAssociationServer):
         address: tuple[str, int],
         ae_title: str,
         contexts: list[PresentationContext],
+        credentials: Credentials | None = None,
     ) -> None:
-        self.node = node
-        super().__init__(ae, address, ae_title, contexts, request_handler=_Handler)
+        self.node, self.credentials = node, credentials
+        self._arriving: dict[Any, Guest] = {}
+        super().__init__(ae, address, ae_title, contexts)
+        self._thread = threading.Thread(
+            target=self.serve_forever, args=(0.1,), name=f"dicom-accept-{self.server_address[1]}", daemon=True
+        )
 
-    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
-        connection, address = super().get_request()
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connection.settimeout(self.node.limits.acse_timeout)
-        return connection, address
-
-    def verify_request(self, request: Any, client_address: Any) -> bool:
-        if self.node.open_connections() < self.node.limits.max_connections:
-            return True
-        log.warning("association.refused", address=client_address[0], why="too many connections")
-        return False
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        error = sys.exception()
-        log.error("connection.failed", address=client_address[0], error=where(error) if error else "unknown")
+    def start(self) -> None:
+        """Begin to accept."""
+        self._thread.start()
 
     def shutdown(self) -> None:
         """Stop the accept loop and close the listening socket; associations stay."""
         socketserver.BaseServer.shutdown(self)
         self.server_close()
+        self._thread.join()
 
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
+        listening = self.socket
+        try:
+            if listening is None:
+                raise OSError("closed")
+            connection, address = listening.accept()
+        except OSError as error:
+            if error.errno in _EXHAUSTED:
+                log.error("connection.failed", error=error.strerror)
+                time.sleep(0.2)  # the caller stays in the queue: without a pause this loop would not rest
+            raise
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection, address
 
-class _Handler(RequestHandler):
-    """Makes an association of our own kind for each connection."""
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        guest, gone = self.node.guests.welcome(request, client_address[0])
+        if gone is not None:
+            self.node.refused("silent")
+            log.warning("connection.cut", address=gone.address, why="silent, and others wait")
+        if guest is None:
+            self.node.refused("connections")
+            log.warning("connection.refused", address=client_address[0], why="too many connections")
+            return False
+        self._arriving[request] = guest
+        return True
 
-    server: _Listener
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        guest = self._arriving.pop(request)
+        try:
+            if self._shaken_hands(guest) and self._spoken(guest):
+                self._associate(guest, client_address)
+        except Exception as error:  # noqa: BLE001 - whatever went wrong with one caller is no fault of the next
+            log.error("connection.failed", address=guest.address, error=where(error))
+        finally:
+            if guest.assoc is None:
+                self.node.guests.leave(guest)
+                self.shutdown_request(guest.connection)
 
-    def _create_association(self) -> Association:
-        assoc = Acceptor(self.server.node, self.server, self.request)
-        assoc.requestor.address_info = self.remote
-        assoc.acceptor.address_info = self.local
-        assoc.acceptor.supported_contexts = deepcopy(self.server.contexts)
-        self.server.node.connected(assoc)
-        return assoc
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        guest = self._arriving.pop(request, None)
+        if guest is not None:
+            self.node.guests.leave(guest)
+        error = sys.exception()
+        log.error("connection.failed", address=client_address[0], error=where(error) if error else "unknown")
+
+    def _shaken_hands(self, guest: Guest) -> bool:
+        """Whether the connection is encrypted, where it is to be."""
+        if self.credentials is None:
+            return True
+        context = self.credentials.context()
+        try:
+            encrypted = context.wrap_socket(guest.connection, server_side=True, do_handshake_on_connect=False)
+            guest.connection = encrypted
+            encrypted.settimeout(self.node.limits.handshake_timeout)
+            encrypted.do_handshake()
+        except OSError as error:
+            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
+                self.node.refused("tls")
+                log.warning("tls.refused", address=guest.address, why=unheard(error))
+            return False
+        return True
+
+    def _spoken(self, guest: Guest) -> bool:
+        """Wait for the caller's first word, asleep: whoever only knocks costs a thread and nothing more."""
+        connection = guest.connection
+        if isinstance(connection, ssl.SSLSocket) and connection.pending():
+            return True
+        waiting = select.poll()
+        waiting.register(connection, select.POLLIN)
+        if not waiting.poll(self.node.limits.acse_timeout * 1000):
+            return False
+        if isinstance(connection, ssl.SSLSocket):
+            return True
+        try:
+            word = connection.recv(1, socket.MSG_PEEK)
+        except OSError:
+            return False
+        if word == _TLS_HANDSHAKE:
+            self.node.refused("tls")
+            log.warning("connection.refused", address=guest.address, why="it speaks TLS to the plain port")
+        return word not in (b"", _TLS_HANDSHAKE)
+
+    def _associate(self, guest: Guest, client_address: Any) -> None:
+        assoc = Acceptor(self.node, self, guest)
+        assoc.requestor.address_info = AddressInformation.from_tuple(client_address)
+        assoc.acceptor.address_info = AddressInformation.from_tuple(self.server_address)
+        assoc.acceptor.supported_contexts = deepcopy(self.contexts)
+        guest.assoc = assoc
+        try:
+            assoc.start()
+        except RuntimeError:  # no further thread can be had
+            guest.assoc = None
+            raise

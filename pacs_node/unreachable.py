@@ -93,3 +93,24 @@ def _tls(error: ssl.SSLError) -> str:
     if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError):
         return "it closed the connection; it may expect no TLS, or refuse our certificate"
     return reason.lower().replace("_", " ") or "the handshake failed"
+
+
+def unheard(error: ssl.SSLError) -> str:
+    """Why a caller's handshake with us failed: a clause for the log."""
+    reason = error.reason or ""
+    known = {
+        "PEER_DID_NOT_RETURN_A_CERTIFICATE": "it shows no certificate",
+        "NO_SHARED_CIPHER": "it has no cipher in common with us",
+        "UNSUPPORTED_PROTOCOL": "it speaks no TLS version from 1.2 on",
+        "WRONG_VERSION_NUMBER": "it does not speak TLS",
+        "HTTP_REQUEST": "it speaks HTTP",
+        "NO_SUITABLE_SIGNATURE_ALGORITHM": "it cannot verify a certificate like ours",
+    }
+    if reason in known:
+        return known[reason]
+    if isinstance(error, ssl.SSLCertVerificationError):
+        found = _VERIFICATION.get(error.verify_code, "its certificate cannot be verified")
+        return found.replace("tls_ca", "dicom.tls.ca").replace("server", "client")
+    if reason.endswith(("UNKNOWN_CA", "BAD_CERTIFICATE", "CERTIFICATE_UNKNOWN", "CERTIFICATE_EXPIRED")):
+        return "it does not accept our certificate"
+    return reason.lower().replace("_", " ") or "the handshake failed"
