@@ -15,7 +15,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from cxr_sr.leader import leadership
-from db import Database, deliveries, queue, schema
+from db import Database, audit, deliveries, queue, schema
 from db.objects import LocalStore, ObjectStore, open_store
 from db.presence import Presence
 from db.types import utcnow
@@ -30,6 +30,10 @@ FOLLOW_SECONDS = 2.0
 
 BACKUP_NAME = "cxr-sr-%Y%m%dT%H%M%SZ.db"
 BACKUP_PATTERN = "cxr-sr-????????T??????Z.db"
+AUDIT = "audit"
+"""Audit messages have a thread of their own: a repository that hangs keeps no other duty waiting."""
+AUDIT_SECONDS = 5.0
+"""Interval of audit messages."""
 WATERMARK = 2.0
 """A warning is logged while less than this many times the reserve is free."""
 
@@ -42,6 +46,14 @@ class Duties:
     database: Database
     store: ObjectStore
     presence: Presence
+
+    def __post_init__(self) -> None:
+        from pacs_node.audit.exporter import Exporter
+        from pacs_node.audit.sinks import open_sink
+
+        sink = open_sink(self.settings)
+        self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
+        self._audit_problem: str | None = None
 
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
@@ -57,6 +69,7 @@ class Duties:
         from db import retention
 
         now, keep = utcnow(), self.settings.retention
+        self._give_up_untold(now - timedelta(days=keep.events_days))
         purged = retention.purge(
             self.database,
             self.store,
@@ -94,6 +107,45 @@ class Duties:
             note_peer(self.database, destination.name, answer.ok, answer.seconds, answer.message)
             if not answer.ok:
                 log.warning("destination-silent", destination=destination.name, message=answer.message)
+
+    def tell_repository(self) -> None:
+        """Send the audit messages that are due; where nobody takes them they wait in the database."""
+        from pacs_node.audit.exporter import backlog
+        from pacs_node.audit.sinks import SinkError
+
+        if self._exporter is None:
+            return
+        try:
+            self._exporter.run()
+            problem = None
+        except SinkError as error:
+            problem = str(error)
+        if problem == self._audit_problem:
+            return
+        with self.database.read() as session:
+            waits = backlog(session)
+        if problem is None:
+            log.info("audit-told")
+        else:
+            log.warning("audit-waits", why=problem, rows=waits.rows)
+        self.presence.update(audit_problem=problem)
+        self._audit_problem = problem
+
+    def _give_up_untold(self, before: datetime) -> None:
+        """Say so, here and in the audit trail, when retention takes what nobody was told of."""
+        from pacs_node.audit.exporter import untold
+
+        if self._exporter is None:
+            return
+        with self.database.write() as session:
+            lost = untold(session, before)
+            if lost:
+                audit.record(
+                    session, "scheduler", "audit.lost", object_type="audit", outcome="failure",
+                    detail={"events": lost, "before": before.isoformat()},
+                )  # fmt: skip
+        if lost:
+            log.error("audit-lost", events=lost)
 
     def back_up(self) -> None:
         """Copy the database and drop the oldest copies."""
@@ -178,7 +230,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
     every, now = duties.settings.scheduler, utcnow()
     scheduler = BackgroundScheduler(
         timezone="UTC",
-        executors={"default": ThreadPoolExecutor(3)},
+        executors={"default": ThreadPoolExecutor(3), AUDIT: ThreadPoolExecutor(1)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
     backup = timedelta(hours=every.backup_hours)
@@ -189,6 +241,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
         (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
+        (duties.tell_repository, AUDIT_SECONDS, now),
     )
     for duty, seconds, first in table:
         scheduler.add_job(
@@ -198,6 +251,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
             next_run_time=first,
             id=duty.__name__,
             name=duty.__name__,
+            executor=AUDIT if duty == duties.tell_repository else "default",
         )
     return scheduler
 

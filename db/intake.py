@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db import events, queue
+from db import audit, events, queue
 from db.engine import Database
 from db.models import Job, Source
 from db.objects import ObjectStore, Stored, StoreError
@@ -113,6 +113,7 @@ def _commit(
             session.add(source)
             session.flush()
             job = _enqueue(session, source, arrival, origin)
+            _note(session, job, origin, resend=False)
             return Accepted(source.id, job.id, resend=False)
         known.times_received += 1
         known.last_received_at = utcnow()
@@ -125,10 +126,24 @@ def _commit(
         else:
             job = previous
             events.record(session, job.id, "resend", message="the same object came again", actor=origin.actor)
+        _note(session, job, origin, resend=True)
         accepted = Accepted(known.id, job.id, resend=True)
     if not gone:
         _drop_twin(store, stored)
     return accepted
+
+
+def _note(session: Session, job: Job, origin: Origin, *, resend: bool) -> None:
+    """Who brought what stands in the audit trail, or nothing was brought."""
+    audit.record(
+        session,
+        origin.actor,
+        f"{origin.kind}.store",
+        object_type="job",
+        object_id=job.id,
+        address=origin.address,
+        detail={"calling": origin.ae_title, "called": origin.called_ae_title, "resend": resend},
+    )
 
 
 def _job_that_serves(session: Session, source: Source, arrival: Arrival) -> Job | None:

@@ -15,6 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from db import audit
 from db.engine import Database
 from db.models import RoleInstance
 from db.types import utcnow
@@ -25,7 +26,8 @@ _log = structlog.get_logger(__name__)
 class Presence:
     """Shows that this process does a role's work, until the block ends.
 
-    A beat that fails is only logged: whoever waits for the database does so in its own work.
+    Its start and its end stand in the audit trail. A beat that fails is only logged: whoever waits for the
+    database does so in its own work.
     """
 
     def __init__(
@@ -40,7 +42,7 @@ class Presence:
         self._thread = threading.Thread(target=self._beat, name=f"presence-{role}", daemon=True)
 
     def __enter__(self) -> Presence:
-        self._write()
+        self._write("node.start")
         self._thread.start()
         return self
 
@@ -49,7 +51,7 @@ class Presence:
     ) -> None:
         self._stop.set()
         self._thread.join(timeout=10)
-        self._write(stopped=True)
+        self._write("node.stop")
 
     def update(self, **info: Any) -> None:
         """Add or replace facts of this process (bound port, model, device, counts); written at once."""
@@ -61,24 +63,34 @@ class Presence:
         while not self._stop.wait(self.every):
             self._write()
 
-    def _write(self, *, stopped: bool = False) -> None:
+    def _write(self, turn: str | None = None) -> None:
+        """Give a sign of life; `turn` is the audit trail's word for the first and the last one."""
         with self._lock:
             info = dict(self._info)
-        now = utcnow()
+        now, host, pid = utcnow(), socket.gethostname()[:255], os.getpid()
         try:
             with self.database.write() as session:
                 session.merge(
                     RoleInstance(
                         id=self.id,
                         role=self.role,
-                        host=socket.gethostname()[:255],
-                        pid=os.getpid(),
+                        host=host,
+                        pid=pid,
                         started_at=self._started_at,
                         beat_at=now,
-                        stopped_at=now if stopped else None,
+                        stopped_at=now if turn == "node.stop" else None,
                         info=info,
                     )
                 )
+                if turn is not None:
+                    audit.record(
+                        session,
+                        self.role,
+                        turn,
+                        object_type="role",
+                        object_id=self.id,
+                        detail={"host": host, "pid": pid},
+                    )
         except SQLAlchemyError as error:
             _log.warning("presence could not be written", role=self.role, error=type(error).__name__)
 

@@ -12,7 +12,6 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from db import audit
 from db.intake import Accepted, Arrival, Origin, QueueFull, intake
 from db.models import Batch
 from db.objects import StoreError, StoreFull
@@ -141,15 +140,6 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         accepted = intake(
             here.database, here.store, arrival, origin, max_waiting=here.settings.queue.max_waiting
         )
-        with here.database.write() as session:
-            audit.record(
-                session,
-                actor.user,
-                f"{wishes.kind}.store",
-                object_type="job",
-                object_id=accepted.job_id,
-                address=client_address(),
-            )
     except QueueFull as error:
         raise ClosedNow("The queue is full; try again later.", "queue-full") from error
     except (StoreFull, NoRoom) as error:
