@@ -61,7 +61,9 @@ def recipe(data, tmp_path):
     )
 
 
-def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(recipe, tmp_path):
+@pytest.mark.parametrize("optimiser", ["adam", "muon"])
+def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(recipe, tmp_path, optimiser):
+    recipe = dataclasses.replace(recipe, optimiser=optimiser, squared_from=0.6)
     whole = run(recipe, resume=False)
     broken = dataclasses.replace(recipe, out=str(tmp_path / "broken"))
     first = run(broken, resume=False, stop_at=3)
@@ -73,7 +75,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(recipe, tmp_path
     for part in ("generator", "average"):
         for key, value in expected["stage"][part].items():
             assert torch.allclose(found["stage"][part][key], value, atol=1e-6), key
-    assert set(whole.figures) == {"x2 over bicubic", "x4 over bicubic"}
+    assert {"x2 over bicubic", "x4 over bicubic", "x4 energy 0.25-0.5"} <= set(whole.figures)
 
 
 def test_the_adversarial_stage_starts_from_a_model_and_can_be_resumed(recipe, tmp_path):
@@ -89,12 +91,14 @@ def test_the_adversarial_stage_starts_from_a_model_and_can_be_resumed(recipe, tm
         weight_feature=1.0,
         weight_adversarial=0.5,
         weight_reduced=0.5,
+        weight_energy=0.5,
+        patch=16,
     )
     run(second, resume=False, stop_at=3)
     ended = run(second, resume=True)
     saved = load_checkpoint(ended.checkpoint, torch.device("cpu"))
     assert saved["iteration"] == 6
-    assert {"L1 x4", "G x4", "feature x4", "reduced x4"} <= saved["stage"]["lengths"].keys()
+    assert {"L1 x4", "G x4", "feature x4", "reduced x4", "energy x4"} <= saved["stage"]["lengths"].keys()
     digest = export(ended.checkpoint, "toygan", "1", tmp_path)
     model = enhancer.load(tmp_path / "toygan.safetensors", "cpu")
     assert (model.info.digest, model.info.version) == (digest, "1")
@@ -220,6 +224,27 @@ def test_patches_are_a_function_of_seed_and_iteration_and_their_halves_match(dat
     means = hr.reshape(6, 8, 4, 8, 4).mean(axis=(2, 4))
     assert np.corrcoef(means.ravel(), lr.ravel())[0, 1] > 0.98
     assert len(patches.large) == 1
+
+
+def test_patches_are_reduced_as_their_shares_say(data):
+    paths = list_images(data, "train")
+    shares = {"patch": 8, "large_share": 0.0, "seed": 1}
+    area, hr = Patches(paths, (2, 4), **shares, area_share=1.0).batch(5, 4, 6)
+    assert np.allclose(area, hr.reshape(6, 1, 8, 4, 8, 4).mean(axis=(3, 5)), atol=1e-5)
+    sharp, blurred = (
+        Patches(paths, (2, 4), **shares, blur_share=share).batch(5, 4, 6)[0] for share in (0, 1.0)
+    )
+    assert not np.allclose(sharp, blurred, atol=1e-3)
+
+
+def test_a_start_from_a_model_begins_with_its_weights(recipe, tmp_path):
+    first = run(recipe, resume=False)
+    export(first.checkpoint, "toy", "0", tmp_path)
+    again = dataclasses.replace(
+        recipe, name="again", start_from=str(tmp_path / "toy.safetensors"), iterations=1, learning_rate=0.0
+    )
+    second = run(again, resume=False)
+    assert second.figures == pytest.approx(first.figures, abs=0.01)  # kept in float16
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
