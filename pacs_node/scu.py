@@ -19,7 +19,7 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
-from pynetdicom.pdu_primitives import P_DATA
+from pynetdicom.pdu_primitives import P_DATA, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 
 from config.network import Remote
@@ -54,9 +54,15 @@ class Stored:
 
 @contextmanager
 def association(
-    destination: Remote, dicom: DicomSettings, contexts: Sequence[PresentationContext]
+    destination: Remote,
+    dicom: DicomSettings,
+    contexts: Sequence[PresentationContext],
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
 ) -> Iterator[Association]:
-    """An established association, released at the end, cut off after an error. Raises :class:`PeerError`."""
+    """An established association, released at the end, cut off after an error. Raises :class:`PeerError`.
+
+    roles: of SOP classes of which we are not the SCU alone.
+    """
     quiet_library()
     where = f"{destination.host}:{destination.port}"
     try:
@@ -79,6 +85,7 @@ def association(
             contexts=list(contexts),
             ae_title=destination.ae_title,
             max_pdu=dicom.max_pdu,
+            ext_neg=list(roles),
             tls_args=tls_args,
             evt_handlers=[(evt.EVT_CONN_OPEN, _prepare)],
         )
