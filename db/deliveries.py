@@ -15,9 +15,12 @@ from sqlalchemy.orm import Session
 from db import events
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Delivery, Job
-from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState, check_delivery
+from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
 from db.transitions import move_delivery, move_job
 from db.types import utcnow
+
+UNDELIVERED = "delivery"
+"""Reason code of a job whose result did not arrive everywhere."""
 
 
 @dataclass(frozen=True)
@@ -202,38 +205,6 @@ def fail(
     return delivery
 
 
-def committed(session: Session, delivery_id: int, *, actor: str) -> Delivery:
-    """The destination promised to keep the object; the job may be done already. Raises IllegalTransition."""
-    delivery = _lock(session, delivery_id)
-    move_delivery(session, delivery, DeliveryState.COMMITTED, status_code=delivery.status_code, actor=actor)
-    delivery.committed_at = utcnow()
-    settle(session, delivery.job, actor=actor)
-    return delivery
-
-
-def not_committed(session: Session, delivery_id: int, comment: str, *, actor: str) -> Delivery:
-    """The destination does not have what it said it had: the object is sent once more.
-
-    Where the job was cancelled or retracted meanwhile it is left at that: there is nothing to take back.
-    Raises IllegalTransition.
-    """
-    delivery = _lock(session, delivery_id)
-    job = delivery.job
-    if job.state in {JobState.CANCELLED, JobState.RETRACTED}:
-        move_delivery(session, delivery, DeliveryState.FAILED, comment=comment, actor=actor)
-        for note in _of(session, job):
-            same = note.what == "note" and note.destination_name == delivery.destination_name
-            if same and note.state in DELIVERY_OPEN:
-                move_delivery(session, note, DeliveryState.CANCELLED, comment=comment, actor=actor)
-        return delivery
-    check_delivery(delivery.state, DeliveryState.WAITING)
-    _renew(delivery)
-    move_delivery(session, delivery, DeliveryState.WAITING, comment=comment, actor=actor)
-    if job.state != JobState.DELIVERING:
-        move_job(session, job, JobState.DELIVERING, actor=actor)
-    return delivery
-
-
 def expire(session: Session, now: datetime | None = None) -> int:
     """Return deliveries of silent senders to the queue and end those whose time is over.
 
@@ -250,7 +221,7 @@ def expire(session: Session, now: datetime | None = None) -> int:
     )
     ended = 0
     for delivery_id in session.scalars(query).all():
-        delivery = _lock(session, delivery_id)
+        delivery = lock(session, delivery_id)
         lease_end = delivery.lease_expires_at
         if delivery.state == DeliveryState.SENDING and lease_end is not None and lease_end < now:
             move_delivery(
@@ -273,32 +244,32 @@ _LOST = frozenset({DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CA
 
 def again(session: Session, job: Job, *, actor: str) -> None:
     """Queue a locked job's failed, expired and cancelled deliveries once more, with fresh time."""
-    for delivery in _of(session, job):
+    for delivery in of_job(session, job):
         if delivery.state in _LOST:
-            _renew(delivery)
+            renew(delivery)
             move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
 
 
 def notes_again(session: Session, job: Job, *, actor: str) -> bool:
     """Queue the notes of a locked, retracted job that did not arrive once more; whether there were any."""
-    lost = [d for d in _of(session, job) if d.what == "note" and d.state in _LOST]
+    lost = [d for d in of_job(session, job) if d.what == "note" and d.state in _LOST]
     for delivery in lost:
-        _renew(delivery)
+        renew(delivery)
         move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
     return bool(lost)
 
 
 def begin(session: Session, job: Job) -> bool:
     """Let the time of a released job's waiting deliveries begin; whether there are any."""
-    waiting = [d for d in _of(session, job) if d.state == DeliveryState.WAITING]
+    waiting = [d for d in of_job(session, job) if d.state == DeliveryState.WAITING]
     for delivery in waiting:
-        _renew(delivery)
+        renew(delivery)
     return bool(waiting)
 
 
 def add_notes(session: Session, job: Job) -> None:
     """Queue a note to each destination where the result of a locked, retracted job has arrived."""
-    every = _of(session, job)
+    every = of_job(session, job)
     told = {d.destination_name for d in every if d.what == "note"}
     for delivery in every:
         arrived = delivery.what == "result" and delivery.stored_at is not None
@@ -309,7 +280,7 @@ def add_notes(session: Session, job: Job) -> None:
 
 def cancel_open(session: Session, job: Job, *, actor: str) -> None:
     """Cancel what has not arrived of a locked job."""
-    for delivery in _of(session, job):
+    for delivery in of_job(session, job):
         if delivery.state in DELIVERY_OPEN:
             move_delivery(session, delivery, DeliveryState.CANCELLED, comment=delivery.comment, actor=actor)
 
@@ -319,7 +290,7 @@ def settle(session: Session, job: Job, *, actor: str) -> None:
     if job.state != JobState.DELIVERING:
         return
     session.flush()
-    every = _of(session, job)
+    every = of_job(session, job)
     if any(delivery.state in DELIVERY_OPEN for delivery in every):
         return
     lost = [delivery for delivery in every if delivery.state not in DELIVERY_ARRIVED]
@@ -327,7 +298,9 @@ def settle(session: Session, job: Job, *, actor: str) -> None:
         move_job(session, job, JobState.DONE, actor=actor)
         return
     reason = "; ".join(f"{d.destination_name}: {d.comment or d.state.value}" for d in lost)
-    move_job(session, job, JobState.FAILED, code="delivery", reason=f"not delivered to {reason}", actor=actor)
+    move_job(
+        session, job, JobState.FAILED, code=UNDELIVERED, reason=f"not delivered to {reason}", actor=actor
+    )
 
 
 def open_count(session: Session, destination_name: str) -> int:
@@ -355,13 +328,13 @@ def _goes() -> ColumnElement[bool]:
     return ((Job.state == JobState.DELIVERING) & ~is_note) | ((Job.state == JobState.RETRACTED) & is_note)
 
 
-def _renew(delivery: Delivery) -> None:
+def renew(delivery: Delivery) -> None:
     now = utcnow()
     delivery.attempts, delivery.not_before = 0, now
     delivery.expires_at = now + timedelta(seconds=delivery.life_seconds)
 
 
-def _of(session: Session, job: Job) -> list[Delivery]:
+def of_job(session: Session, job: Job) -> list[Delivery]:
     """A locked job's deliveries as they are now, locked too."""
     query = select(Delivery).where(Delivery.job_id == job.id).order_by(Delivery.id)
     return list(
@@ -369,8 +342,8 @@ def _of(session: Session, job: Job) -> list[Delivery]:
     )
 
 
-def _lock(session: Session, delivery_id: int) -> Delivery:
-    """A delivery locked after its job, both as they are now."""
+def lock(session: Session, delivery_id: int) -> Delivery:
+    """A delivery locked after its job, both as they are now. Raises :class:`LeaseLost` when it is gone."""
     session.flush()
     job = (
         select(Job)
@@ -383,7 +356,7 @@ def _lock(session: Session, delivery_id: int) -> Delivery:
 
 
 def _locked(session: Session, lease: Lease) -> Delivery:
-    delivery = _lock(session, lease.id)
+    delivery = lock(session, lease.id)
     if delivery.lease_token != lease.token:
         raise LeaseLost(f"delivery {lease.id}")
     return delivery

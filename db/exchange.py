@@ -57,15 +57,22 @@ class Commitment(Base):
     delivery_id: Mapped[int] = mapped_column(ForeignKey("delivery.id"), index=True)
     sop_class_uid: Mapped[str] = mapped_column(Uid)
     sop_instance_uid: Mapped[str] = mapped_column(Uid)
-    state: Mapped[str] = mapped_column(String(16), default="asked")
-    """`asked`, `committed`, `refused` or `expired`."""
+    state: Mapped[str] = mapped_column(String(16), default="waiting")
+    """`waiting` (to be asked), `asked`, `committed`, `refused`, `expired`, or `ended` (refused or expired, and
+    it was the last that was tried)."""
+    attempts: Mapped[int] = mapped_column(default=0)
+    """How often it was asked, or tried to be."""
+    not_before: Mapped[datetime] = mapped_column(default=utcnow)
     failure_reason: Mapped[int | None]
     """FailureReason (0008,1197) of a refusal."""
     asked_at: Mapped[datetime] = mapped_column(default=utcnow)
     due_at: Mapped[datetime]
     answered_at: Mapped[datetime | None]
     delivery: Mapped[Delivery] = relationship()
-    __table_args__ = (Index("ix_commitment_due", "state", "due_at"),)
+    __table_args__ = (
+        Index("ix_commitment_due", "state", "due_at"),
+        Index("ix_commitment_claim", "state", "not_before"),
+    )
 
 
 class CommitmentRequest(Base):

@@ -67,14 +67,15 @@ JOB_TRANSITIONS: dict[JobState, frozenset[JobState]] = {
 
 D = DeliveryState
 DELIVERY_TRANSITIONS: dict[DeliveryState, frozenset[DeliveryState]] = {
-    D.WAITING: frozenset({D.SENDING, D.EXPIRED, D.CANCELLED}),
+    D.WAITING: frozenset({D.SENDING, D.EXPIRED, D.CANCELLED, D.COMMITTED}),
     D.SENDING: frozenset({D.WAITING, D.STORED, D.FAILED, D.CANCELLED, D.EXPIRED}),
     # stored -> waiting: commitment was refused, it is sent again (or failed, when nobody wants it there any
-    # more); cancelled -> stored: it was on its way and has arrived
+    # more, or after too many times); cancelled -> stored: it was on its way and has arrived;
+    # waiting, failed, expired -> committed: it was given up or to be sent again, and the promise came late
     D.STORED: frozenset({D.COMMITTED, D.WAITING, D.FAILED}),
     D.COMMITTED: frozenset(),
-    D.FAILED: frozenset({D.WAITING}),
-    D.EXPIRED: frozenset({D.WAITING}),
+    D.FAILED: frozenset({D.WAITING, D.COMMITTED}),
+    D.EXPIRED: frozenset({D.WAITING, D.COMMITTED}),
     D.CANCELLED: frozenset({D.WAITING, D.STORED}),
 }
 

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import Database, deliveries, queue
+from db import Database, deliveries, promises, queue
 from db.deliveries import Address
 from db.leases import Lease
 from db.models import Delivery, Job, JobEvent, ModelVersion, Source
@@ -147,7 +147,7 @@ def delivery_in(session: Session, state: DeliveryState) -> Delivery:
     elif state in {DeliveryState.STORED, DeliveryState.COMMITTED}:
         deliveries.stored(session, lease, 0, actor="sender")
     if state == DeliveryState.COMMITTED:
-        deliveries.committed(session, lease.id, actor="sender")
+        promises.committed(session, lease.id, actor="sender")
     return only_delivery(session, row)
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from db import deliveries, queue
+from db import deliveries, promises, queue
 from db.deliveries import Address
 from db.leases import CancelRequested, LeaseLost
 from db.models import Delivery, Job, JobEvent
@@ -230,18 +230,18 @@ def test_a_done_job_is_committed_later(database):
         job, lease = builders.sending(session)
         deliveries.stored(session, lease, 0, actor="sender")
         assert job.state == JobState.DONE
-        delivery = deliveries.committed(session, lease.id, actor="sender")
+        delivery = promises.committed(session, lease.id, actor="sender")
         assert (delivery.state, job.state) == (DeliveryState.COMMITTED, JobState.DONE)
         assert delivery.committed_at is not None
         with pytest.raises(IllegalTransition):
-            deliveries.committed(session, lease.id, actor="sender")
+            promises.committed(session, lease.id, actor="sender")
 
 
 def test_a_refused_commitment_sends_the_object_once_more(database):
     with database.write() as session:
         job, lease = builders.sending(session)
         deliveries.stored(session, lease, 0, actor="sender")
-        deliveries.not_committed(session, lease.id, "no such object instance", actor="sender")
+        promises.not_committed(session, lease.id, "no such object instance", actor="sender")
         assert job.state == JobState.DELIVERING
         again = deliveries.claim(session, "sender", "pacs", 60)
         assert again is not None
@@ -254,7 +254,7 @@ def test_a_refused_commitment_of_a_retracted_result_sends_nothing(database):
         job, lease = builders.sending(session)
         deliveries.stored(session, lease, 0, actor="sender")
         queue.retract(session, job, reason="wrong patient", actor="admin")
-        delivery = deliveries.not_committed(session, lease.id, "no such object instance", actor="sender")
+        delivery = promises.not_committed(session, lease.id, "no such object instance", actor="sender")
         assert (delivery.state, job.state) == (DeliveryState.FAILED, JobState.RETRACTED)
         assert deliveries.due_destinations(session) == []
 

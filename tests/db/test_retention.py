@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from db import deliveries, queue, retention
+from db import deliveries, promises, queue, retention
 from db.deliveries import Address
 from db.models import Command, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.retention import Purged
@@ -111,7 +111,7 @@ def test_a_result_stays_until_its_commitment_has_come(database, store):
         age(session)
     assert purge(database, store).results == 0
     with database.write() as session:
-        deliveries.committed(session, lease.id, actor="sender")
+        promises.committed(session, lease.id, actor="sender")
         age(session)
     assert purge(database, store).results == 1
 

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from db import deliveries, queue
+from db import deliveries, promises, queue
 from db.leases import LeaseLost
 from db.models import Delivery, Job, JobEvent
 from db.states import (
@@ -101,9 +101,9 @@ class House:
         if some:
             number = self.rng.choice(some)
             if self.rng.random() < 0.5:
-                deliveries.committed(self.session, number, actor="sender")
+                promises.committed(self.session, number, actor="sender")
             else:
-                deliveries.not_committed(self.session, number, "not there", actor="sender")
+                promises.not_committed(self.session, number, "not there", actor="sender")
 
     def person(self):
         some = self.session.scalars(select(Job)).all()

@@ -33,6 +33,8 @@ def upgrade() -> None:
         sa.Column("sop_class_uid", sa.String(64), nullable=False),
         sa.Column("sop_instance_uid", sa.String(64), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("not_before", types.UtcDateTime(), nullable=False),
         sa.Column("failure_reason", sa.Integer()),
         sa.Column("asked_at", types.UtcDateTime(), nullable=False),
         sa.Column("due_at", types.UtcDateTime(), nullable=False),
@@ -40,6 +42,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_commitment_delivery_id", "commitment", ["delivery_id"])
     op.create_index("ix_commitment_due", "commitment", ["state", "due_at"])
+    op.create_index("ix_commitment_claim", "commitment", ["state", "not_before"])
     op.create_table(
         "commitment_request",
         sa.Column("id", types.BigId, primary_key=True),
