@@ -179,12 +179,14 @@ def finish(
     destinations: Sequence[deliveries.Address],
     *,
     forward_original_to: Sequence[deliveries.Address] = (),
+    only_if_missing: bool = False,
     actor: str | None = None,
 ) -> Job:
     """Commit a result and its deliveries: `held` for review, else `delivering`, or `done` with nowhere to go.
 
     When another job has made the same object already (same SOP Instance UID), that one stands and is shared:
-    `job.result.object_key` then differs from the one given, whose object is nobody's.
+    `job.result.object_key` then differs from the one given, whose object is nobody's. only_if_missing: of
+    the originals, those are sent that their destination does not have.
     Raises :class:`LeaseLost`, or :class:`CancelRequested` when the job is to be cancelled instead.
     """
     job = held(session, lease)
@@ -194,7 +196,7 @@ def finish(
     for address in destinations:
         deliveries.add(session, job, address)
     for address in forward_original_to:
-        deliveries.add(session, job, address, what="original")
+        deliveries.add(session, job, address, what="original", if_missing=only_if_missing)
     if job.release == "review":
         after = JobState.HELD
     elif destinations or forward_original_to:

@@ -103,6 +103,9 @@ class Planner:
         if model is None:
             job.rule = decision.rule
             queue.skip(session, lease, decision.code, decision.reason, actor=self.actor)
+            if related.relation is Relation.AMENDMENT and not task.by_person:
+                # nothing new is made of it, and what was made shows what is no longer true
+                records.retract_amended(session, source, job, actor=self.actor)
             return None
         version = records.model_version(session, model.info)
         names = self._uids(examined, decision, model.info)

@@ -11,6 +11,7 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from db import queue
 from db.models import Job, ModelVersion, Patient, Result, Series, Source, Study
 from db.states import JobState, Purpose, Relation
 from db.types import utcnow
@@ -107,6 +108,13 @@ def jobs_to_retract(session: Session, source: Source) -> list[Job]:
         .order_by(Job.id)
     )
     return list(session.scalars(query)) if ids else []
+
+
+def retract_amended(session: Session, source: Source, job: Job, *, actor: str) -> None:
+    """Take back what was made of earlier sources that `source`, served by `job`, has corrected."""
+    for old in jobs_to_retract(session, source):
+        reason = f"amended by job {job.id}: the image came with corrected attributes"
+        queue.retract(session, old, reason=reason, actor=actor, why="amended")
 
 
 def reusable_result(session: Session, source: Source, model_version_id: int, scale: int) -> Result | None:

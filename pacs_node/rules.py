@@ -1,19 +1,18 @@
 """Which object is enhanced, how, and where the result goes: a function of values, without clock, disk or
-network."""
+network. What an entry of a rule means is `pacs_node.matching`."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from typing import Literal
 
 from pydicom.dataset import Dataset
 
 from config.settings import EnhancerSettings, Rule, Settings
 from db.states import Priority
-from pacs_node import anatomy, geometry, provenance
-from pacs_node.derive import DX_FOR_PROCESSING, ENHANCEABLE_SOP_CLASSES
+from pacs_node import anatomy, geometry, matching, provenance
 from pacs_node.facts import text, words
+from pacs_node.recipe import DX_FOR_PROCESSING, ENHANCEABLE_SOP_CLASSES
 
 DEFAULT_RULE = "default"
 _LARGE_SIDE = 1024
@@ -42,6 +41,14 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A rule that did not decide, and the first of its entries that did not match."""
+
+    rule: str
+    mismatch: matching.Mismatch
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What to do. `code` and `reason` say why it is skipped; the rest says how it is enhanced."""
 
@@ -55,6 +62,9 @@ class Decision:
     destinations: tuple[str, ...] = ()
     release: Literal["auto", "review"] = "auto"
     forward_original: Literal["never", "always", "if_missing"] = "never"
+    warnings: tuple[str, ...] = ()
+    """What a rule asked for and could not have."""
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def decide(header: Dataset, rows: int, columns: int, asked: Asked, settings: Settings) -> Decision:
@@ -67,27 +77,31 @@ def decide(header: Dataset, rows: int, columns: int, asked: Asked, settings: Set
     never = _never(header)
     if never is not None:
         return Decision("skip", DEFAULT_RULE, *never)
-    rule = next((rule for rule in settings.rules if matches(rule, header, asked)), None)
+    rule, passed_over = _first_match(settings.rules, header, asked)
     if rule is not None and rule.action == "skip":
-        return Decision("skip", rule.name, "rule", f'The rule "{rule.name}" leaves it out.')
+        reason = f'The rule "{rule.name}" leaves it out.'
+        return Decision("skip", rule.name, "rule", reason, passed_over=passed_over)
     if rule is None and not asked.force:
         unfit = _not_by_default(header, asked)
         if unfit is not None:
-            return Decision("skip", DEFAULT_RULE, *unfit)
+            return Decision("skip", DEFAULT_RULE, *unfit, passed_over=passed_over)
     name = rule.name if rule is not None else DEFAULT_RULE
     wanted = asked.scale or (rule.scale if rule is not None else None) or settings.enhancer.scale
     scale = choose_scale(rows, columns, geometry.finest_spacing(header), wanted, settings.enhancer)
     if isinstance(scale, tuple):
-        return Decision("skip", name, *scale)
+        return Decision("skip", name, *scale, passed_over=passed_over)
+    destinations, warnings = _destinations(rule, asked, settings)
     return Decision(
         action="enhance",
         rule=name,
         scale=scale,
         model=asked.model or (rule.model if rule is not None else None) or settings.enhancer.model,
         priority=_PRIORITIES[rule.priority] if rule is not None and asked.kind != _UPLOAD else None,
-        destinations=_destinations(rule, asked, settings),
+        destinations=destinations,
         release=rule.release if rule is not None else "auto",
         forward_original=rule.forward_original if rule is not None else "never",
+        warnings=warnings,
+        passed_over=passed_over,
     )
 
 
@@ -123,22 +137,31 @@ def choose_scale(
 
 
 def matches(rule: Rule, header: Dataset, asked: Asked) -> bool:
-    """Whether every entry of the rule's `match` fits: one of its patterns, any of the attribute's values."""
-    return all(_fits(keyword, wanted, header, asked) for keyword, wanted in rule.match.items())
+    """Whether every entry of the rule's `match` fits."""
+    return matching.mismatch(rule.match, header, _values_of(asked)) is None
 
 
-def _fits(keyword: str, wanted: str | tuple[str, ...], header: Dataset, asked: Asked) -> bool:
-    patterns = [pattern.strip().upper() for pattern in ((wanted,) if isinstance(wanted, str) else wanted)]
-    ours = {
+def _first_match(
+    rules: tuple[Rule, ...], header: Dataset, asked: Asked
+) -> tuple[Rule | None, tuple[PassedOver, ...]]:
+    """The first rule that matches, and why each one before it did not."""
+    passed_over: list[PassedOver] = []
+    for rule in rules:
+        mismatch = matching.mismatch(rule.match, header, _values_of(asked))
+        if mismatch is None:
+            return rule, tuple(passed_over)
+        passed_over.append(PassedOver(rule.name, mismatch))
+    return None, tuple(passed_over)
+
+
+def _values_of(asked: Asked) -> dict[str, str]:
+    """What is known of how the object came, under the names that rules use (`matching.OF_THE_CALLER`)."""
+    return {
         "CallingAETitle": asked.calling_ae_title,
         "CalledAETitle": asked.called_ae_title,
         "CallingAddress": asked.address,
         "Origin": asked.kind,
     }
-    values = [ours[keyword].strip().upper()] if keyword in ours else words(header, keyword)
-    if not any(values):
-        return "" in patterns
-    return any(pattern and fnmatchcase(value, pattern) for pattern in patterns for value in values)
 
 
 def _never(header: Dataset) -> tuple[str, str] | None:
@@ -163,6 +186,8 @@ def _not_by_default(header: Dataset, asked: Asked) -> tuple[str, str] | None:
     modality = text(header, "Modality", 16).upper()
     if not by_person and modality not in ("CR", "DX"):
         return "modality", f"Its modality is {modality or 'not stated'}; by default CR and DX are enhanced."
+    if anatomy.is_phantom(header):
+        return "phantom", "Its description says that it shows a phantom or is a test."
     if anatomy.is_animal(header):
         return "animal", "The patient is not human."
     chest = anatomy.shows_chest(header)
@@ -176,11 +201,26 @@ def _not_by_default(header: Dataset, asked: Asked) -> tuple[str, str] | None:
     return None
 
 
-def _destinations(rule: Rule | None, asked: Asked, settings: Settings) -> tuple[str, ...]:
+def _destinations(
+    rule: Rule | None, asked: Asked, settings: Settings
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of destinations, and what could not be had."""
     if asked.destinations is not None:
-        return asked.destinations
+        return asked.destinations, ()
     if asked.kind == _UPLOAD:
-        return ()
+        return (), ()
     if rule is not None and rule.destinations is not None:
-        return rule.destinations
-    return tuple(destination.name for destination in settings.default_destinations)
+        names = rule.destinations
+    else:
+        names = tuple(destination.name for destination in settings.default_destinations)
+    if rule is None or not rule.return_to_sender:
+        return names, ()
+    back = [
+        destination.name
+        for destination in settings.destinations
+        if destination.kind == "dimse" and destination.ae_title == asked.calling_ae_title
+    ]
+    if not back:
+        who = f"called {asked.calling_ae_title}" if asked.calling_ae_title else "without an AE title"
+        return names, (f"It cannot go back to its sender, {who}: no destination has that AE title.",)
+    return tuple(dict.fromkeys((*names, *back[:1]))), ()

@@ -272,17 +272,25 @@ class Worker:
             queue.skip(session, lease, "amended", reason, actor=self.owner)
             return None
         addresses = self._addresses(session, lease, plan.decision)
-        forward = plan.decision.forward_original != "never" and task.picture is None  # an archive takes DICOM
-        originals = addresses if forward else []
-        job = queue.finish(session, lease, new, addresses, forward_original_to=originals, actor=self.owner)
+        how = plan.decision.forward_original
+        originals = addresses if how != "never" and task.picture is None else []  # an archive takes DICOM
+        job = queue.finish(
+            session,
+            lease,
+            new,
+            addresses,
+            forward_original_to=originals,
+            only_if_missing=how == "if_missing",
+            actor=self.owner,
+        )
         if source.relation is Relation.AMENDMENT and not task.by_person:
-            for old in records.jobs_to_retract(session, source):
-                reason = f"amended by job {job.id}: the image came with corrected attributes"
-                queue.retract(session, old, reason=reason, actor=self.owner)
+            records.retract_amended(session, source, job, actor=self.owner)
         return job.result
 
     def _addresses(self, session: Session, lease: Lease, decision: Decision) -> list[Address]:
         """The destinations by name, each with a copy of its settings; an unknown one never fails the job."""
+        for warning in decision.warnings:
+            events.record(session, lease.id, "warning", message=warning, actor=self.owner)
         found = []
         for name in dict.fromkeys(decision.destinations):
             destination = self.settings.destination(name)
