@@ -20,10 +20,10 @@ from sqlalchemy.orm import Session
 from config import Destination, Settings
 from db import Database, deliveries
 from db.leases import Lease, LeaseLost
-from db.models import Delivery, PeerStatus
+from db.models import Delivery, PeerStatus, Source
 from db.objects import ObjectMissing, ObjectStore
 from db.types import utcnow
-from pacs_node import header
+from pacs_node import header, presence_check, statuses
 from pacs_node.carrier import Carrier, Parcel, PeerError, Receipt, Undeliverable
 from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment
 from pacs_node.dimse_carrier import DimseCarrier
@@ -54,6 +54,8 @@ class Task:
     destination: Destination
     goods: Consignment | None
     ours: bool
+    if_missing: presence_check.Name | None = None
+    """What the destination is asked for first: it is not sent where it is already."""
 
 
 class Courier:
@@ -125,6 +127,8 @@ class Courier:
 
         Raises :class:`Undeliverable`, :class:`PeerError`, :class:`TryLater`, OSError.
         """
+        if task.if_missing is not None and self._is_there(task.destination, task.if_missing):
+            return Receipt(Verdict.WARNING, statuses.SUCCESS, "it was there already and was not sent")
         kind = task.destination.kind
         carrier = self._carriers.get(kind) or open_carrier(kind, self.settings)
         self._carriers[kind] = carrier
@@ -142,6 +146,14 @@ class Courier:
             raise Undeliverable("the stored object is missing") from error
         except header.HeaderError as error:
             raise Undeliverable(f"the stored object cannot be read: {error}") from error
+
+    def _is_there(self, destination: Destination, name: presence_check.Name) -> bool:
+        """Whether it has the object; what cannot tell is sent it. Raises :class:`PeerError`."""
+        try:
+            return presence_check.has(destination, self.settings.dicom, name)
+        except presence_check.CannotTell as error:
+            log.info("delivery.unasked", destination=self.name, why=str(error))
+            return False
 
     def _record(self, task: Task, receipt: Receipt, seconds: float) -> None:
         lease, verdict = task.lease, receipt.verdict
@@ -249,4 +261,14 @@ def _task(session: Session, delivery: Delivery, lease: Lease) -> Task:
         pass  # outside of this transaction
     except NothingToSend as error:
         raise Undeliverable(str(error)) from error
-    return Task(lease, destination, goods, ours=delivery.what != "original")
+    ask = _name(delivery.job.source) if delivery.if_missing else None
+    return Task(lease, destination, goods, ours=delivery.what != "original", if_missing=ask)
+
+
+def _name(source: Source) -> presence_check.Name | None:
+    if source.series is None or not source.sop_instance_uid:
+        return None
+    series = source.series
+    return presence_check.Name(
+        series.study.study_instance_uid, series.series_instance_uid, source.sop_instance_uid
+    )
