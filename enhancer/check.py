@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 
-from enhancer.data import NATIVE_SIDE, Picture, list_images, read, resize, unit
+from enhancer.data import NATIVE_SIDE, Grey, Picture, resize, unit
 from enhancer.evaluation import spectrum
 from enhancer.networks.generator import SCALES, Generator, enlarge
 from enhancer.normalise import affine_of
 
 
-def pictures_of(data: Path, count: int = 24) -> list[Picture]:
-    """About `count` of the `dev` images, by the native protocol."""
-    paths = list_images(data, "dev")
-    stride = max(1, len(paths) // count)
-    return [Picture.of(resize(read(path), NATIVE_SIDE, NATIVE_SIDE), SCALES) for path in paths[::stride]]
+def pictures_of(images: Iterable[Grey]) -> list[Picture]:
+    """Images by the native protocol."""
+    return [Picture.of(resize(image, NATIVE_SIDE, NATIVE_SIDE), SCALES) for image in images]
 
 
 @torch.inference_mode()
 def check(generator: torch.nn.Module, pictures: list[Picture], device: torch.device) -> dict[str, float]:
     """PSNR over bicubic and energy at 0.125-0.5 cycles a pixel against the truth, both in dB.
 
-    On a few `dev` images by the native protocol, in float32.
+    By the native protocol, in float32.
     """
     assert isinstance(generator, Generator)
     figures: dict[str, float] = {}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,6 +17,8 @@ from enhancer.errors import DataError
 from enhancer.normalise import Affine, affine_of
 
 UInt8 = npt.NDArray[np.uint8]
+Grey = npt.NDArray[np.uint8] | npt.NDArray[np.uint16]
+"""An image [H, W] whose whole range of integers stands for [0, 1]."""
 Float32 = npt.NDArray[np.float32]
 Split = Literal["train", "val", "dev", "report"]
 
@@ -34,19 +36,22 @@ def read(path: Path) -> UInt8:
         raise DataError(f"{path} cannot be read as an image: {error}") from error
 
 
-def unit(image: UInt8) -> Float32:
-    """uint8 -> float32 in [0, 1]."""
-    return image.astype(np.float32) / np.float32(255)
+def unit(image: Grey) -> Float32:
+    """uint8 or uint16 -> float32 in [0, 1]."""
+    return image.astype(np.float32) / np.float32(np.iinfo(image.dtype).max)
 
 
-def resize(image: UInt8, height: int, width: int) -> UInt8:
-    """Pillow's antialiased bicubic, uint8 [H, W] -> uint8 [height, width]."""
+def resize(image: Grey, height: int, width: int) -> Grey:
+    """Pillow's antialiased bicubic, [H, W] -> [height, width] of the same dtype."""
     if image.shape == (height, width):
         return image
-    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    if image.dtype == np.uint8:
+        return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    floating = Image.fromarray(image.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    return np.rint(np.clip(np.asarray(floating), 0, 65535)).astype(np.uint16)
 
 
-def reduced(image: UInt8, scale: int) -> UInt8:
+def reduced(image: Grey, scale: int) -> Grey:
     """The image at one `scale`-th of its size; its sides must be multiples of `scale`."""
     return resize(image, image.shape[0] // scale, image.shape[1] // scale)
 
@@ -106,13 +111,18 @@ def list_patients(data: Path) -> dict[Path, str]:
         return {root / row["file"]: row["patient"] for row in csv.DictReader(stream) if row["split"] == "val"}
 
 
-def images_below(folder: Path) -> list[Path]:
-    """Every image file below a folder, sorted."""
+def images_below(folder: Path, suffixes: Set[str] = SUFFIXES) -> list[Path]:
+    """Every image file below a folder, sorted; hidden ones are left out."""
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder of images.")
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    found = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
+    )
     if not found:
-        raise DataError(f"{folder} holds no image (looked for {', '.join(sorted(SUFFIXES))}).")
+        named = ", ".join(sorted(filter(None, suffixes)))
+        raise DataError(f"{folder} holds no image (looked for {named}).")
     return found
 
 
@@ -120,12 +130,12 @@ def images_below(folder: Path) -> list[Path]:
 class Picture:
     """A high-resolution image with its reductions and the affine map of each."""
 
-    hr: UInt8
-    lr: dict[int, UInt8]
+    hr: Grey
+    lr: dict[int, Grey]
     affine: dict[int, Affine]
 
     @classmethod
-    def of(cls, hr: UInt8, scales: Sequence[int]) -> Picture:
+    def of(cls, hr: Grey, scales: Sequence[int]) -> Picture:
         multiple = max(scales)
         hr = hr[: hr.shape[0] // multiple * multiple, : hr.shape[1] // multiple * multiple]
         lr = {scale: reduced(hr, scale) for scale in scales}
@@ -142,7 +152,7 @@ class Patches:
 
     def __init__(
         self,
-        paths: Sequence[Path],
+        images: Iterable[Grey],
         scales: Sequence[int],
         *,
         patch: int,
@@ -158,8 +168,7 @@ class Patches:
         self.seed = seed
         self.native: list[Picture] = []
         self.large: list[Picture] = []
-        for path in paths:
-            image = read(path)
+        for image in images:
             self.native.append(Picture.of(resize(image, NATIVE_SIDE, NATIVE_SIDE), scales))
             if min(image.shape) > NATIVE_SIDE:
                 self.large.append(Picture.of(image, scales))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import time
+from collections.abc import Set
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -21,12 +22,14 @@ from tqdm import tqdm
 from enhancer.adversarial import AdversarialStage
 from enhancer.check import check, pictures_of
 from enhancer.checkpoint import load_checkpoint, save_checkpoint
-from enhancer.data import Patches, list_images
+from enhancer.data import SUFFIXES, Patches
 from enhancer.device import place
 from enhancer.errors import TrainingError
+from enhancer.evaluation.images import Reader, read_picture
 from enhancer.networks.generator import SCALES, Generator
 from enhancer.recipe import Recipe, load_recipe
 from enhancer.stage import Average, FidelityStage
+from enhancer.trainingset import training_set
 
 
 class Stage(Protocol):
@@ -54,16 +57,26 @@ class Outcome:
     figures: dict[str, float]
 
 
-def train(config: Path, resume: bool = False) -> Outcome:
+def train(
+    config: Path, resume: bool = False, reader: Reader = read_picture, suffixes: Set[str] = SUFFIXES
+) -> Outcome:
     """Trains as the TOML file `config` says; with `resume` goes on from the run's own checkpoint.
 
+    `reader` and `suffixes` say what files a folder of images without `SOURCES.csv` may hold.
     Writes `checkpoint.pt` (every few minutes, at the end, and when interrupted) and `curve.csv` to the folder
     `out/name`. Raises RecipeError, DataError, DeviceError or TrainingError with a sentence for the user.
     """
-    return run(load_recipe(config), resume=resume)
+    return run(load_recipe(config), resume=resume, reader=reader, suffixes=suffixes)
 
 
-def run(recipe: Recipe, *, resume: bool, stop_at: int | None = None) -> Outcome:
+def run(
+    recipe: Recipe,
+    *,
+    resume: bool,
+    stop_at: int | None = None,
+    reader: Reader = read_picture,
+    suffixes: Set[str] = SUFFIXES,
+) -> Outcome:
     """Trains; `stop_at` leaves off after that iteration without ending the schedule."""
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -73,10 +86,10 @@ def run(recipe: Recipe, *, resume: bool, stop_at: int | None = None) -> Outcome:
     saved = load_checkpoint(checkpoint, device) if resume else None
     if saved is None and checkpoint.exists():
         raise TrainingError(f"{checkpoint} is there already: resume that run, or move it away.")
-    pictures = pictures_of(Path(recipe.data))
-    paths = list_images(Path(recipe.data), "train")
+    images = training_set(Path(recipe.data), reader, suffixes)
+    pictures = pictures_of(images.looks)
     patches = Patches(
-        paths,
+        images.train,
         SCALES,
         patch=recipe.patch,
         large_share=recipe.large_share,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,12 +11,14 @@ from PIL import Image
 
 import enhancer
 from enhancer.checkpoint import load_checkpoint
-from enhancer.data import Patches, half_of, list_images
+from enhancer.data import Patches, half_of, list_images, read
 from enhancer.errors import DataError, RecipeError, TrainingError
+from enhancer.evaluation.images import Original
 from enhancer.export import export, main
 from enhancer.recipe import Recipe, load_recipe
 from enhancer.stage import FidelityStage, scale_of, schedule
 from enhancer.train import run, train
+from enhancer.trainingset import is_kept_apart, training_set
 
 
 def _write(path, seed, side=96):
@@ -186,7 +189,7 @@ def test_a_wrong_configuration_names_file_and_key(tmp_path, line, said):
 def test_a_missing_configuration_or_folder_is_said(tmp_path, recipe):
     with pytest.raises(RecipeError, match="cannot be read"):
         train(tmp_path / "none.toml")
-    with pytest.raises(DataError, match=r"SOURCES\.csv"):
+    with pytest.raises(DataError, match="not a folder"):
         run(dataclasses.replace(recipe, data=str(tmp_path / "none")), resume=False)
 
 
@@ -214,10 +217,10 @@ def _listed(data, half):
 
 
 def test_patches_are_a_function_of_seed_and_iteration_and_their_halves_match(data):
-    paths = list_images(data, "train")
-    patches = Patches(paths, (2, 4), patch=8, large_share=0.5, seed=1)
+    images = [read(path) for path in list_images(data, "train")]
+    patches = Patches(images, (2, 4), patch=8, large_share=0.5, seed=1)
     lr, hr = patches.batch(5, 4, 6)
-    again, _ = Patches(paths, (2, 4), patch=8, large_share=0.5, seed=1).batch(5, 4, 6)
+    again, _ = Patches(images, (2, 4), patch=8, large_share=0.5, seed=1).batch(5, 4, 6)
     assert np.array_equal(lr, again)
     assert not np.array_equal(lr, patches.batch(6, 4, 6)[0])
     assert (lr.shape, hr.shape) == ((6, 1, 8, 8), (6, 1, 32, 32))
@@ -227,13 +230,12 @@ def test_patches_are_a_function_of_seed_and_iteration_and_their_halves_match(dat
 
 
 def test_patches_are_reduced_as_their_shares_say(data):
-    paths = list_images(data, "train")
-    shares = {"patch": 8, "large_share": 0.0, "seed": 1}
-    area, hr = Patches(paths, (2, 4), **shares, area_share=1.0).batch(5, 4, 6)
+    images = [read(path) for path in list_images(data, "train")]
+    shares: dict[str, Any] = {"patch": 8, "large_share": 0.0, "seed": 1}
+    area, hr = Patches(images, (2, 4), **shares, area_share=1.0).batch(5, 4, 6)
     assert np.allclose(area, hr.reshape(6, 1, 8, 4, 8, 4).mean(axis=(3, 5)), atol=1e-5)
-    sharp, blurred = (
-        Patches(paths, (2, 4), **shares, blur_share=share).batch(5, 4, 6)[0] for share in (0, 1.0)
-    )
+    sharp, _ = Patches(images, (2, 4), **shares).batch(5, 4, 6)
+    blurred, _ = Patches(images, (2, 4), **shares, blur_share=1.0).batch(5, 4, 6)
     assert not np.allclose(sharp, blurred, atol=1e-3)
 
 
@@ -245,6 +247,39 @@ def test_a_start_from_a_model_begins_with_its_weights(recipe, tmp_path):
     )
     second = run(again, resume=False)
     assert second.figures == pytest.approx(first.figures, abs=0.01)  # kept in float16
+
+
+def test_a_hospitals_own_folder_is_split_by_patient_and_nobody_is_on_both_sides(tmp_path, recipe):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    values = {}
+    for index in range(60):
+        values[f"{index:02}.raw"] = rng.integers(0, 4096, (64, 80)).astype(np.int32)
+        (folder / f"{index:02}.raw").touch()
+    (folder / "broken.raw").touch()
+
+    def reader(path):
+        if path.name == "broken.raw":
+            raise DataError("broken.raw is no image")
+        return Original(values[path.name], 0, 4095, f"patient {int(path.stem) // 3}")
+
+    images = training_set(folder, reader, {".raw"})
+    train = list(images.train)
+    kept = [name for name in values if is_kept_apart(f"patient {int(name[:2]) // 3}")]
+    assert len(train) == 60 - len(kept)
+    assert len(images.looks) == len(kept) >= 3
+    assert len(kept) % 3 == 0
+    assert all(image.dtype == np.uint16 for image in train)
+    assert max(int(image.max()) for image in train) == 65535
+    own = dataclasses.replace(recipe, data=str(folder), name="own", large_share=0.0)
+    assert run(own, resume=False, reader=reader, suffixes={".raw"}).iterations == recipe.iterations
+
+
+def test_a_folder_of_one_patient_is_refused(tmp_path):
+    (tmp_path / "one.raw").touch()
+    with pytest.raises(DataError, match="more patients"):
+        training_set(tmp_path, lambda path: Original(np.zeros((64, 64), np.int32), 0, 1, "one"), {".raw"})
 
 
 def test_the_learning_rate_warms_up_and_ends_at_zero():
