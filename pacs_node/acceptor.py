@@ -343,4 +343,6 @@ class _Dimse(DIMSEServiceProvider):
             sop_class_uid=command.sop_class_uid,
             sop_instance_uid=command.sop_instance_uid,
             incoming=assoc.node.spool.begin(meta, assoc.node.limits.max_object_bytes),
+            move_originator=command.move_originator,
+            move_message_id=command.move_message_id,
         )

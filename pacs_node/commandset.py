@@ -28,6 +28,9 @@ class Command:
     has_data_set: bool
     sop_class_uid: str
     sop_instance_uid: str
+    move_originator: str = ""
+    """AE title of whoever asked for the move that this is a part of."""
+    move_message_id: int | None = None
 
 
 def parse(data: bytes) -> Command:
@@ -51,6 +54,8 @@ def parse(data: bytes) -> Command:
         has_data_set=_us(found, 0x0800) != _NO_DATA_SET,
         sop_class_uid=_uid(found.get(0x0002, b"")),
         sop_instance_uid=_uid(found.get(0x1000, b"")),
+        move_originator=_uid(found.get(0x1030, b"")),
+        move_message_id=_us(found, 0x1031) if len(found.get(0x1031, b"")) >= 2 else None,
     )
 
 

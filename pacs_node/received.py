@@ -59,6 +59,9 @@ class Received:
     sop_class_uid: str
     sop_instance_uid: str
     incoming: Incoming
+    move_originator: str = ""
+    """AE title of whoever asked for the move that it is a part of, and that request's message id."""
+    move_message_id: int | None = None
 
 
 @dataclass(frozen=True)

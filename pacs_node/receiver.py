@@ -17,10 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from config import Settings
 from config.network import Peer
 from db import Database
-from db.intake import Arrival, Origin, QueueFull, intake
+from db.intake import Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull, open_store
 from db.presence import Presence
-from pacs_node import codecs, statuses
+from pacs_node import codecs, fetched, statuses
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
 from pacs_node.spool import Spool
@@ -116,17 +116,16 @@ class Receiver:
         return None
 
     def put_away(self, received: Received) -> Answer:
-        """Make a received object durable and queue its job."""
-        arrival = Arrival(
-            file=received.incoming.path,
-            media_type="application/dicom",
-            sop_class_uid=received.sop_class_uid,
-            sop_instance_uid=received.sop_instance_uid,
-            transfer_syntax_uid=received.transfer_syntax_uid,
-        )
+        """Make a received object durable and queue its job; what we had moved to us joins its batch."""
+        try:
+            moved = fetched.move_of(self.database, self.settings, received)
+        except SQLAlchemyError as error:
+            log.error("store.database", error=type(error).__name__)
+            return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+        arrival = fetched.arrival_of(received, moved)
         caller = received.caller
         origin = Origin(
-            kind="dimse",
+            kind="dimse" if moved is None else "fetch",
             ae_title=caller.ae_title,
             called_ae_title=caller.called_ae_title,
             address=caller.address,
@@ -143,6 +142,8 @@ class Receiver:
         except SQLAlchemyError as error:
             log.error("store.database", error=type(error).__name__)
             return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+        if moved is not None:
+            fetched.count_moved(self.database, moved)
         log.info(
             "stored",
             job=accepted.job_id,
