@@ -222,7 +222,7 @@ class Listener(ThreadedAssociationServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         guest = self._arriving.pop(request)
         try:
-            if self._shaken_hands(guest) and self._spoken(guest):
+            if self._ready(guest):
                 self._associate(guest, client_address)
         except Exception as error:  # noqa: BLE001 - whatever went wrong with one caller is no fault of the next
             log.error("connection.failed", address=guest.address, error=where(error))
@@ -238,42 +238,41 @@ class Listener(ThreadedAssociationServer):
         error = sys.exception()
         log.error("connection.failed", address=client_address[0], error=where(error) if error else "unknown")
 
-    def _shaken_hands(self, guest: Guest) -> bool:
-        """Whether the connection is encrypted, where it is to be."""
-        if self.credentials is None:
-            return True
-        context = self.credentials.context()
-        try:
-            encrypted = context.wrap_socket(guest.connection, server_side=True, do_handshake_on_connect=False)
-            guest.connection = encrypted
-            encrypted.settimeout(self.node.limits.handshake_timeout)
-            encrypted.do_handshake()
-        except OSError as error:
-            if isinstance(error, ssl.SSLError) and not isinstance(error, ssl.SSLEOFError):
-                self.node.refused("tls")
-                log.warning("tls.refused", address=guest.address, why=unheard(error))
-            return False
-        return True
+    def _ready(self, guest: Guest) -> bool:
+        """Wait asleep for the caller's first word, after the handshake where there is to be one.
 
-    def _spoken(self, guest: Guest) -> bool:
-        """Wait for the caller's first word, asleep: whoever only knocks costs a thread and nothing more."""
-        connection = guest.connection
-        if isinstance(connection, ssl.SSLSocket) and connection.pending():
-            return True
-        waiting = select.poll()
-        waiting.register(connection, select.POLLIN)
-        if not waiting.poll(self.node.limits.acse_timeout * 1000):
+        Whoever only knocks costs a thread for that time and nothing more, and is not worth a line in the log.
+        """
+        limits = self.node.limits
+        if self.credentials is None:
+            word = _first_byte(guest.connection, limits.acse_timeout)
+            if word == _TLS_HANDSHAKE:
+                self.node.refused("tls")
+                log.warning(
+                    "connection.refused", address=guest.address, why="it speaks TLS to the plain port"
+                )
+            return word not in (b"", _TLS_HANDSHAKE)
+        if not _first_byte(guest.connection, limits.handshake_timeout):
             return False
-        if isinstance(connection, ssl.SSLSocket):
-            return True
         try:
-            word = connection.recv(1, socket.MSG_PEEK)
+            encrypted = self._encrypted(guest, self.credentials.context())
+        except ssl.SSLEOFError:
+            return False
+        except ssl.SSLError as error:
+            self.node.refused("tls")
+            log.warning("tls.refused", address=guest.address, why=unheard(error))
+            return False
         except OSError:
             return False
-        if word == _TLS_HANDSHAKE:
-            self.node.refused("tls")
-            log.warning("connection.refused", address=guest.address, why="it speaks TLS to the plain port")
-        return word not in (b"", _TLS_HANDSHAKE)
+        return encrypted.pending() > 0 or _readable(encrypted, limits.acse_timeout)
+
+    def _encrypted(self, guest: Guest, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """Shake hands. Raises OSError, which includes what TLS finds fault with."""
+        encrypted = context.wrap_socket(guest.connection, server_side=True, do_handshake_on_connect=False)
+        guest.connection = encrypted
+        encrypted.settimeout(self.node.limits.handshake_timeout)
+        encrypted.do_handshake()
+        return encrypted
 
     def _associate(self, guest: Guest, client_address: Any) -> None:
         assoc = Acceptor(self.node, self, guest)
@@ -286,3 +285,19 @@ class Listener(ThreadedAssociationServer):
         except RuntimeError:  # no further thread can be had
             guest.assoc = None
             raise
+
+
+def _readable(connection: socket.socket, seconds: float) -> bool:
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
+
+
+def _first_byte(connection: socket.socket, seconds: float) -> bytes:
+    """The first byte that comes, left where it is; none when nothing came in time, or the end."""
+    if not _readable(connection, seconds):
+        return b""
+    try:
+        return connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        return b""

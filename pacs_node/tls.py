@@ -13,6 +13,7 @@ A peer that talks plain DICOM to a TLS port, or the other way round, gets no con
 
 from __future__ import annotations
 
+import contextlib
 import ssl
 import threading
 from collections.abc import Callable
@@ -215,15 +216,22 @@ def _stamp(path: Path | None) -> tuple[int, int, int] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 
+def _locked(key: Path | None) -> bool:
+    """Whether a key is protected by a password."""
+    with contextlib.suppress(OSError):
+        return key is not None and b"ENCRYPTED" in key.read_bytes()
+    return False
+
+
 def _unusable(error: Exception, files: Files) -> str:
     """Why files cannot be used, naming them."""
     named = ", ".join(str(path) for path in (files.cert, files.key, files.ca) if path is not None)
     if isinstance(error, ssl.SSLError):
+        if _locked(files.key):
+            return f"the key {files.key} is protected by a password; store it without one"
         known = {
             "KEY_VALUES_MISMATCH": f"the key {files.key} does not belong to the certificate {files.cert}",
             "NO_CERTIFICATE_OR_CRL_FOUND": f"{files.ca} holds no certificate in PEM",
-            "BAD_DECRYPT": f"the key {files.key} is protected by a password; store it without one",
-            "BAD_PASSWORD_READ": f"the key {files.key} is protected by a password; store it without one",
             "EE_KEY_TOO_SMALL": f"the key of {files.cert} is too short; RSA needs 2048 bits",
             "CA_MD_TOO_WEAK": f"{files.cert} is signed with a digest that is no longer secure",
         }

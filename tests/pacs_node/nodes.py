@@ -96,6 +96,10 @@ class Node:
         return self.receiver.server.port
 
     @property
+    def tls_port(self) -> int:
+        return self.receiver.server.tls_port
+
+    @property
     def spooled(self) -> list[Path]:
         """Files of objects on their way in."""
         return [p for p in self.store.spool.rglob("*") if p.is_file() and p.suffix != ".lock"]
