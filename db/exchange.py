@@ -58,8 +58,8 @@ class Commitment(Base):
     sop_class_uid: Mapped[str] = mapped_column(Uid)
     sop_instance_uid: Mapped[str] = mapped_column(Uid)
     state: Mapped[str] = mapped_column(String(16), default="waiting")
-    """`waiting` (to be asked), `asked`, `committed`, `refused`, `expired`, or `ended` (refused or expired, and
-    it was the last that was tried)."""
+    """`waiting` (to be asked), `asked`, `committed`, `refused`, `expired`, or `ended` (refused or expired,
+    and it was the last that was tried)."""
     attempts: Mapped[int] = mapped_column(default=0)
     """How often it was asked, or tried to be."""
     not_before: Mapped[datetime] = mapped_column(default=utcnow)

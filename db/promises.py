@@ -8,7 +8,14 @@ from sqlalchemy.orm import Session
 
 from db import deliveries
 from db.models import Delivery
-from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState, check_delivery
+from db.states import (
+    DELIVERY_ARRIVED,
+    DELIVERY_OPEN,
+    DeliveryState,
+    IllegalTransition,
+    JobState,
+    check_delivery,
+)
 from db.transitions import move_delivery, move_job
 from db.types import utcnow
 
@@ -20,6 +27,10 @@ def committed(session: Session, delivery_id: int, *, actor: str) -> Delivery:
     """
     delivery = deliveries.lock(session, delivery_id)
     job = delivery.job
+    if delivery.stored_at is None:
+        raise IllegalTransition(
+            "the delivery", delivery.state, DeliveryState.COMMITTED, "it never arrived there"
+        )
     move_delivery(session, delivery, DeliveryState.COMMITTED, status_code=delivery.status_code, actor=actor)
     delivery.committed_at = utcnow()
     session.flush()
