@@ -42,7 +42,7 @@ class Presence:
         self._thread = threading.Thread(target=self._beat, name=f"presence-{role}", daemon=True)
 
     def __enter__(self) -> Presence:
-        self._write("node.start")
+        self._write("start")
         self._thread.start()
         return self
 
@@ -51,7 +51,7 @@ class Presence:
     ) -> None:
         self._stop.set()
         self._thread.join(timeout=10)
-        self._write("node.stop")
+        self._write("stop")
 
     def update(self, **info: Any) -> None:
         """Add or replace facts of this process (bound port, model, device, counts); written at once."""
@@ -64,7 +64,7 @@ class Presence:
             self._write()
 
     def _write(self, turn: str | None = None) -> None:
-        """Give a sign of life; `turn` is the audit trail's word for the first and the last one."""
+        """Give a sign of life; `turn`: `start` or `stop`, for the audit trail."""
         with self._lock:
             info = dict(self._info)
         now, host, pid = utcnow(), socket.gethostname()[:255], os.getpid()
@@ -78,7 +78,7 @@ class Presence:
                         pid=pid,
                         started_at=self._started_at,
                         beat_at=now,
-                        stopped_at=now if turn == "node.stop" else None,
+                        stopped_at=now if turn == "stop" else None,
                         info=info,
                     )
                 )
@@ -86,7 +86,7 @@ class Presence:
                     audit.record(
                         session,
                         self.role,
-                        turn,
+                        f"node.{turn}",
                         object_type="role",
                         object_id=self.id,
                         detail={"host": host, "pid": pid},

@@ -64,10 +64,11 @@ class Composer:
         found = trigger(row.action)
         if found is None:
             return None
+        again = found.event == codes.INSTANCES_TRANSFERRED and row.detail.get("resend")
         message = Message(
             event=found.event,
             type=found.type,
-            action="R" if found.action == "C" and row.detail.get("resend") else found.action,
+            action="R" if again else found.action,
             at=row.at,
             outcome=_OUTCOMES.get(row.outcome, Outcome.SERIOUS_FAILURE),
             source_id=self.source_id,

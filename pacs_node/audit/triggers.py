@@ -16,7 +16,7 @@ from pacs_node.audit.codes import Code
 class Trigger:
     """A kind of row and the message that is made of it. `rows` may have wildcards; the first match counts.
 
-    action: EventActionCode; `C` of what is received becomes `R` where the same bytes were here already.
+    action: EventActionCode; of a transfer that is received `C` becomes `R` where the same bytes were here.
     """
 
     rows: str
@@ -57,8 +57,11 @@ TRIGGERS: tuple[Trigger, ...] = (
     Trigger(
         "delivery.waiting", codes.INSTANCES_TRANSFERRED, "R", "an attempt failed, another will follow (4)"
     ),
-    Trigger("dicomweb.retrieve", codes.INSTANCES_TRANSFERRED, "R", "somebody retrieved images by WADO-RS"),
     Trigger("dicomweb.search", codes.QUERY, "E", "somebody searched by QIDO-RS"),
+    Trigger(
+        "dicomweb.*", codes.INSTANCES_TRANSFERRED, "R",
+        "somebody retrieved images, frames, renderings or attributes by WADO-RS",
+    ),
     Trigger("jobs.search", codes.QUERY, "E", "somebody searched the jobs by patient, accession or UID"),
     Trigger("archive.search", codes.QUERY, "E", "an archive was searched for studies"),
     Trigger("job.download", codes.EXPORT, "R", "somebody downloaded a result"),

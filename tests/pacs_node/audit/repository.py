@@ -8,6 +8,7 @@ import ssl
 import struct
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 from tests.pacs_node.certificates import Pair
 
@@ -51,7 +52,7 @@ class Repository:
                 return
             with connection:
                 connection.settimeout(30)
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, ValueError):  # ValueError: that was no syslog
                     self._take(connection)
 
     def _take(self, connection: socket.socket) -> None:
@@ -66,7 +67,7 @@ class Repository:
             self._read(connection)
             return
         with self._tls.wrap_socket(connection, server_side=True) as encrypted:
-            shown = encrypted.getpeercert() or {}
+            shown: dict[str, Any] = encrypted.getpeercert() or {}
             self.subjects += [value for part in shown.get("subject", ()) for _, value in part]
             self._read(encrypted)
             with contextlib.suppress(OSError):

@@ -79,6 +79,7 @@ def test_markup_in_a_value_stays_text():
 
 
 def test_details_and_queries_travel_in_base64():
+
     alert = Message(
         event=codes.SECURITY_ALERT,
         type=codes.NODE_AUTHENTICATION,
@@ -88,7 +89,9 @@ def test_details_and_queries_travel_in_base64():
         source_id="cxr-sr",
         participants=(Participant("receiver", True),),
         subjects=(
-            Subject("192.0.2.9", codes.NODE_ID, SYSTEM, "13", details=(("Alert Description", "who? \u5c71"),)),
+            Subject(
+                "192.0.2.9", codes.NODE_ID, SYSTEM, "13", details=(("Alert Description", "who? \u5c71"),)
+            ),
         ),
     )
     assert faults(alert.xml()) == []
