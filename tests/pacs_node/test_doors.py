@@ -223,25 +223,23 @@ def seconds_to_store(destination: Destination) -> float:
     return time.monotonic() - began
 
 
-def test_pynetdicom_709_silent_tcp_and_tls_clients_delay_nobody(tmp_path, authority, record_property):
-    """24 of each, with limits and waits as they are by default."""
-    settings = make_settings(
-        tmp_path / "node",
-        dicom={key: DicomSettings.model_fields[key].default for key in PATIENT} | {"tls": door(authority)},
-    )
+def test_pynetdicom_709_silent_tcp_and_tls_clients_delay_nobody(tmp_path, authority):
+    """24 of each, with limits and waits as they are by default.
+
+    One of them in the accept loop would cost a whole time-out; the bound leaves room for a busy machine.
+    """
+    waits = {key: DicomSettings.model_fields[key].default for key in (*PATIENT, "handshake_timeout")}
+    settings = make_settings(tmp_path / "node", dicom=waits | {"tls": door(authority)})
     with receiving(settings) as node, contextlib.ExitStack() as stack:
         plain = Destination(name="node", ae_title="CXR_SR", host="127.0.0.1", port=node.port)
         doors = {"plain": plain, "tls": node_at(node.tls_port, authority)}
-        before = {name: min(seconds_to_store(there) for _ in range(3)) for name, there in doors.items()}
+        alone = {name: min(seconds_to_store(there) for _ in range(3)) for name, there in doors.items()}
         for port in [node.port] * 24 + [node.tls_port] * 24:
             stack.enter_context(socket.create_connection(("127.0.0.1", port)))
         assert eventually(lambda: node.receiver.server.open_connections() == 48)
         for name, there in doors.items():
             beside = min(seconds_to_store(there) for _ in range(3))
-            record_property(
-                f"{name}_seconds", f"{before[name]:.3f} alone, {beside:.3f} beside 48 silent clients"
-            )
-            assert beside < before[name] + 1, "a silent client has delayed it"
+            assert beside < alone[name] + min(waits.values()) / 2, "a silent client has delayed it"
 
 
 def test_a_tls_client_that_stops_in_the_middle_of_its_handshake_is_closed_in_time(tmp_path, authority):
