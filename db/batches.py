@@ -237,6 +237,14 @@ def received(session: Session, item_id: int) -> int:
     return session.scalar(select(BatchItem.received).where(BatchItem.id == item_id)) or 0
 
 
+def came(session: Session, instances: Sequence[str], since: datetime) -> int:
+    """How many of these instances have been received since then."""
+    query = select(func.count(func.distinct(Source.sop_instance_uid))).where(
+        Source.sop_instance_uid.in_(instances), Source.last_received_at >= since
+    )
+    return session.scalar(query) or 0
+
+
 def own_series(session: Session, uids: Sequence[str]) -> set[str]:
     """Which of these series are results of ours."""
     query = select(Job.result_series_uid).where(Job.result_series_uid.in_(uids)).distinct()

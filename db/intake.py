@@ -150,16 +150,17 @@ def _job_that_serves(session: Session, source: Source, arrival: Arrival) -> Job 
     """The job that an object which is here already needs no second one beside.
 
     A modality's resend is served by its clinical job, whatever became of it; an upload by one that asked for
-    the same and was not given up, and so is what a person had fetched. An upload never stands in for what a modality sends: its result stays here.
+    the same and was not given up, and so is what a person had fetched. An upload never stands in for what a
+    modality sends: its result stays here.
     """
     query = (
         select(Job).where(Job.source_id == source.id, Job.purpose == arrival.purpose).order_by(Job.id.desc())
     )
-    by_person = arrival.purpose != Purpose.CLINICAL or arrival.batch_id is not None
+    clinical, fetched = arrival.purpose == Purpose.CLINICAL, arrival.batch_id is not None
     for job in session.scalars(query):
         given_up = job.state in {JobState.FAILED, JobState.CANCELLED, JobState.RETRACTED}
-        same = job.requested == arrival.requested or (arrival.batch_id is not None and not arrival.requested)
-        if not by_person or (same and not given_up):
+        same = job.requested == arrival.requested or (clinical and not arrival.requested)
+        if (clinical and not fetched) or (same and not given_up):
             return job
     return None
 

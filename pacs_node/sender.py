@@ -21,6 +21,7 @@ from db.leases import backoff
 from db.models import Command
 from db.objects import ObjectStore, open_store
 from db.presence import Presence
+from pacs_node import fetcher
 from pacs_node.courier import Courier, note_peer
 from pacs_node.echo import EchoResult, echo
 from pacs_node.whereabouts import where
@@ -138,10 +139,13 @@ class Sender:
 def run(settings: Settings, stop: threading.Event) -> None:
     """Deliver until `stop` is set, then let what is on its way arrive."""
     database = Database(settings.database_url)
-    store = open_store(settings.storage_url)
+    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
     sender = Sender(settings, database, store, stop)
     try:
-        with Presence(database, "sender", {"destinations": [d.name for d in settings.destinations]}):
+        with (
+            Presence(database, "sender", {"destinations": [d.name for d in settings.destinations]}),
+            fetcher.running(settings, database, store, stop, DRAIN_SECONDS),
+        ):
             while not stop.wait(settings.queue.poll_seconds):
                 try:
                     sender.step()
