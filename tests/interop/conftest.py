@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +94,10 @@ class Orthanc:
             return False
 
 
-@pytest.fixture(scope="session")
-def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+@contextmanager
+def running_orthanc(folder: Path, **more: Any) -> Iterator[Orthanc]:
+    """An Orthanc with its data in `folder` and these settings besides."""
     program, plugin = peers.require("orthanc"), peers.require("orthanc-dicomweb")
-    folder = tmp_path_factory.mktemp("orthanc")
     for attempt in range(3):  # it cannot bind port 0, and another may be quicker with a free one
         orthanc = Orthanc(_free_port(), _free_port())
         configuration = {
@@ -109,11 +110,13 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
             "DicomAet": "ORTHANC",
             "DicomCheckCalledAet": True,
             "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
             "RemoteAccessAllowed": False,
             "AuthenticationEnabled": False,
             "SaveJobs": False,
             "StableAge": 1,
             "DicomWeb": {"Enable": True},
+            **more,
         }
         (folder / "orthanc.json").write_text(json.dumps(configuration))
         with (folder / f"orthanc-{attempt}.log").open("wb") as log:
@@ -130,6 +133,12 @@ def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
                 process.kill()
                 process.wait()
     pytest.fail("Orthanc does not start: " + (folder / "orthanc-2.log").read_text()[-2000:])
+
+
+@pytest.fixture(scope="session")
+def _orthanc(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Orthanc]:
+    with running_orthanc(tmp_path_factory.mktemp("orthanc")) as orthanc:
+        yield orthanc
 
 
 def _started(orthanc: Orthanc, process: subprocess.Popen[bytes]) -> bool:
