@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -51,6 +52,8 @@ class Orthanc:
 
     http_port: int
     dicom_port: int
+    credentials: tuple[str, str] | None = None
+    """User and password, where it asks for them."""
 
     @property
     def destination(self) -> Destination:
@@ -61,10 +64,16 @@ class Orthanc:
             f"http://127.0.0.1:{self.http_port}{path}",
             method=method,
             data=json.dumps(body).encode() if body is not None else None,
-            headers={"Accept": accept},
+            headers={"Accept": accept} | self._signed_in(),
         )
         with urllib.request.urlopen(request, timeout=20) as response:
             return bytes(response.read())
+
+    def _signed_in(self) -> dict[str, str]:
+        if self.credentials is None:
+            return {}
+        encoded = base64.b64encode(":".join(self.credentials).encode()).decode()
+        return {"Authorization": f"Basic {encoded}"}
 
     def get(self, path: str) -> Any:
         return json.loads(self.request(path))
@@ -100,6 +109,8 @@ def running_orthanc(folder: Path, **more: Any) -> Iterator[Orthanc]:
     program, plugin = peers.require("orthanc"), peers.require("orthanc-dicomweb")
     for attempt in range(3):  # it cannot bind port 0, and another may be quicker with a free one
         orthanc = Orthanc(_free_port(), _free_port())
+        for user, password in more.get("RegisteredUsers", {}).items():
+            orthanc.credentials = (user, password)
         configuration = {
             "Name": "test",
             "StorageDirectory": str(folder / "db"),
