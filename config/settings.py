@@ -6,6 +6,7 @@ receives it as an argument; nothing in the project reads a global configuration.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -187,6 +188,14 @@ class WebSettings(Section):
     @classmethod
     def _proxies_are_ips(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(address_or_network(proxy) for proxy in value)
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _origins_are_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in value:
+            if not re.fullmatch(r"https?://[A-Za-z0-9.\-\[\]:]+", origin):
+                raise ValueError("expected https://HOST or https://HOST:PORT, without a path and no `*`")
+        return tuple(origin.lower() for origin in value)
 
     @field_validator("tls_cert", "tls_key")
     @classmethod

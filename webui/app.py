@@ -23,6 +23,7 @@ from db.objects import open_store
 from webui import auth, csrf, errors, metrics, security, signin, uploads
 from webui.api import blueprint as api
 from webui.api.events import Broadcaster
+from webui.dicomweb import cors
 from webui.security import TrustedProxies
 from webui.services import KEY, Services
 from webui.throttle import Throttle
@@ -64,6 +65,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     errors.register(app)
     security.register(app, secure=secure)
     metrics.register(app)
+    cors.register(app)
     auth.register(app)
     uploads.register(app)
     csrf.register(app)

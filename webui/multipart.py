@@ -1,8 +1,9 @@
-"""The body of a `multipart/related` request, read as it arrives: parts go to files, never to memory."""
+"""Bodies of `multipart/related`: read as they arrive, parts going to files; written as they are sent."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -21,6 +22,43 @@ class Part:
 
     media_type: str
     file: Any
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """One part of an answer: its content type, its bytes, and their number where it is known."""
+
+    content_type: str
+    chunks: Callable[[], Iterable[bytes]]
+    length: int | None = None
+
+
+def new_boundary() -> str:
+    """A boundary that stands in no body."""
+    return uuid.uuid4().hex
+
+
+def write(outgoing: Iterable[Outgoing], boundary: str) -> Iterator[bytes]:
+    """The body of an answer; each part is asked for when its turn comes."""
+    for part in outgoing:
+        yield _head(part, boundary)
+        yield from part.chunks()
+        yield b"\r\n"
+    yield f"--{boundary}--\r\n".encode()
+
+
+def length(outgoing: Iterable[Outgoing], boundary: str) -> int | None:
+    """Bytes of the body that :func:`write` makes; None where a part does not know its own."""
+    total = len(boundary) + 6
+    for part in outgoing:
+        if part.length is None:
+            return None
+        total += len(_head(part, boundary)) + part.length + 2
+    return total
+
+
+def _head(part: Outgoing, boundary: str) -> bytes:
+    return f"--{boundary}\r\nContent-Type: {part.content_type}\r\n\r\n".encode()
 
 
 def parts(stream: IO[bytes], boundary: str, new_file: Callable[[], Any]) -> Iterator[Part]:

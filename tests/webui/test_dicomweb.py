@@ -102,8 +102,8 @@ def test_studies_are_found_by_what_identifies_them(anna: Person, examined: Any) 
 
     def found(query: str) -> list[str]:
         answer = anna.get(f"/dicomweb/studies?{query}")
-        assert answer.status_code == 200
-        return [study["0020000D"]["Value"][0] for study in answer.get_json()]
+        assert answer.status_code in {200, 204}
+        return [study["0020000D"]["Value"][0] for study in (answer.get_json() if answer.data else [])]
 
     assert found("") == [f"1.9.{second}", f"1.9.{first}"]
     assert found("PatientName=zzy*") == [f"1.9.{first}"]
@@ -196,4 +196,4 @@ def test_pictures_are_no_instances(anna: Person, database: Database, store: Obje
     jobs.examine(database, store, number)
     with database.write() as session:
         session.get_one(Source, session.get_one(Job, number).source_id).relation = Relation.ORIGINAL
-    assert anna.get("/dicomweb/instances").get_json() == []
+    assert anna.get("/dicomweb/instances").status_code == 204

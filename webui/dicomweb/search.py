@@ -1,210 +1,234 @@
-"""QIDO-RS: search for studies, series and instances; answers in the DICOM JSON model (PS3.18, F)."""
+"""QIDO-RS: search for studies, series and instances; answers in the DICOM JSON model (PS3.18, 10.6)."""
 
 from __future__ import annotations
 
-import re
-from typing import Any
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from flask import Blueprint, Response, json, request
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field, create_model
+from pydicom.datadict import tag_for_keyword
 
+from db.objects import StoreError
 from webui import auth
-from webui.api.operations import operation, read_query
-from webui.dicomweb import rows
+from webui.api.operations import operation
+from webui.dicomweb import answers, header, jsonmodel, keys, rows, shapes
+from webui.dicomweb.jsonmodel import Model
+from webui.dicomweb.keys import BY_KEYWORD, KEYS, Level, Match
+from webui.dicomweb.media import JSON, choose_json
 from webui.dicomweb.rows import Instance
-from webui.errors import ApiProblem
+from webui.errors import ApiProblem, NotFound
 from webui.services import services
 
 blueprint = Blueprint("search", __name__)
 
-JSON = "application/dicom+json"
-_DATE = re.compile(r"^(\d{8})?(-(\d{8})?)?$")
-
-_TAGS = {
-    "0020000D": "StudyInstanceUID",
-    "0020000E": "SeriesInstanceUID",
-    "00080018": "SOPInstanceUID",
-    "00080016": "SOPClassUID",
-    "00080060": "Modality",
-    "00080061": "ModalitiesInStudy",
-    "00100010": "PatientName",
-    "00100020": "PatientID",
-    "00080050": "AccessionNumber",
-    "00080020": "StudyDate",
-    "00200010": "StudyID",
-    "00081030": "StudyDescription",
-    "0008103E": "SeriesDescription",
-    "00180015": "BodyPartExamined",
+DEFAULT_LIMIT, MAX_LIMIT = 100, 500
+MAX_KEYS = 64
+_UNSUPPORTED = {
+    "fuzzymatching": "The fuzzymatching parameter is not supported. "
+    "Only literal matching has been performed.",
+    "emptyvaluematching": "The emptyvaluematching parameter is not supported. "
+    "Empty Value Matching has not been performed.",
+    "multiplevaluematching": "The multiplevaluematching parameter is not supported. "
+    "Multiple Value Matching has not been performed.",
 }
+_OPTIONS = {"limit", "offset", "includefield", "accept", *_UNSUPPORTED}
+_NOT_MATCHED = "The attribute %s is not supported for matching. It has been ignored."
+_NOT_RETURNED = "The attribute %s is not supported as includefield. It has been ignored."
 
 
-class Query(BaseModel):
-    """Attributes to match, by keyword or by tag; what is not here is passed over."""
+def _documented() -> type[BaseModel]:
+    """The query as the OpenAPI document shows it, made of the table of keys."""
+    fields = {
+        key.keyword: (str, Field("", description=f"{key.match.value} (also {key.name})"))
+        for key in KEYS
+        if key.match is not Match.NONE
+    }
+    options = {
+        "includefield": (str, Field("", description="Attributes to return, parted by commas; or `all`.")),
+        "fuzzymatching": (str, Field("false", description="Not supported: only `false`.")),
+        "limit": (int, Field(DEFAULT_LIMIT, ge=0, description=f"At most {MAX_LIMIT} are returned.")),
+        "offset": (int, Field(0, ge=0)),
+    }
+    return create_model("Query", **fields, **options)  # type: ignore[call-overload, no-any-return]
 
-    model_config = ConfigDict(extra="ignore")
 
-    StudyInstanceUID: str = ""
-    SeriesInstanceUID: str = ""
-    SOPInstanceUID: str = ""
-    SOPClassUID: str = ""
-    Modality: str = ""
-    ModalitiesInStudy: str = ""
-    PatientName: str = Field("", description="`*` and `?` are wildcards.")
-    PatientID: str = ""
-    AccessionNumber: str = ""
-    StudyDate: str = Field("", description="YYYYMMDD, or a range with a minus between.")
-    StudyID: str = ""
-    StudyDescription: str = ""
-    SeriesDescription: str = ""
-    BodyPartExamined: str = ""
-    limit: int = Field(100, ge=1, le=500)
-    offset: int = Field(0, ge=0)
+Query = _documented()
 
 
 @blueprint.get("/studies")
 @auth.role("radiologist")
-@operation("Search studies (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Search studies (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def studies() -> Response:
     """Studies with at least one instance, newest first."""
-    return _search("studies", _study)
+    return _search(Level.STUDY)
 
 
 @blueprint.get("/series")
 @auth.role("radiologist")
-@operation("Search series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Search series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def series() -> Response:
     """Series of sources and of results."""
-    return _search("series", _series)
+    return _search(Level.SERIES)
 
 
 @blueprint.get("/instances")
 @auth.role("radiologist")
-@operation("Search instances (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Search instances (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def instances() -> Response:
     """Instances of sources and of results."""
-    return _search("instances", _instance)
+    return _search(Level.INSTANCE)
 
 
 @blueprint.get("/studies/<study>/series")
 @auth.role("radiologist")
-@operation("Series of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Series of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def series_of_study(study: str) -> Response:
     """Series of sources and of results."""
-    return _search("series", _series, StudyInstanceUID=study)
+    return _search(Level.SERIES, study)
 
 
 @blueprint.get("/studies/<study>/instances")
 @auth.role("radiologist")
-@operation("Instances of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Instances of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def instances_of_study(study: str) -> Response:
     """Instances of sources and of results."""
-    return _search("instances", _instance, StudyInstanceUID=study)
+    return _search(Level.INSTANCE, study)
 
 
 @blueprint.get("/studies/<study>/series/<series>/instances")
 @auth.role("radiologist")
-@operation("Instances of a series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON})
+@operation("Instances of a series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
 def instances_of_series(study: str, series: str) -> Response:
     """Instances of one series."""
-    return _search("instances", _instance, StudyInstanceUID=study, SeriesInstanceUID=series)
+    return _search(Level.INSTANCE, study, series)
 
 
-def _search(level: str, shape: Any, **fixed: str) -> Response:
-    query = read_query(Query, {_TAGS.get(name.upper(), name): value for name, value in request.args.items()})
-    query = query.model_copy(update=fixed)
-    if not _DATE.match(query.StudyDate):
-        raise ApiProblem("StudyDate is a date or a range of dates.", status=400)
-    with services().database.read() as session:
-        found = rows.find(session, _filter(query), level=level, limit=query.limit, offset=query.offset)
-        body = [shape(group) for group in found]
-    return Response(json.dumps(body), content_type=JSON)
+@dataclass(frozen=True)
+class _Asked:
+    """A query, understood. fields: keywords to return beside the usual; everything: `includefield=all`."""
+
+    conditions: rows.Conditions
+    fields: tuple[str, ...]
+    everything: bool
+    limit: int
+    offset: int
+    warnings: tuple[str, ...]
 
 
-def _filter(query: Query) -> rows.Filter:
-    return rows.Filter(
-        study=query.StudyInstanceUID,
-        series=query.SeriesInstanceUID,
-        instance=query.SOPInstanceUID,
-        sop_class=query.SOPClassUID,
-        modality=query.Modality or query.ModalitiesInStudy,
-        patient_name=query.PatientName,
-        patient_id=query.PatientID,
-        accession=query.AccessionNumber,
-        study_date=query.StudyDate,
-        study_id=query.StudyID,
-        study_description=query.StudyDescription,
-        series_description=query.SeriesDescription,
-        body_part=query.BodyPartExamined,
+def _search(level: Level, study: str = "", series: str = "") -> Response:
+    media = choose_json()
+    asked = _understand()
+    try:
+        within = rows.named(study, series)
+    except keys.BadValue:
+        raise NotFound("There is no such study.") from None
+    above = Level.INSTANCE if series else Level.SERIES if study else Level.STUDY
+    found = rows.Found([], 0)
+    if asked.limit:
+        with services().database.read() as session:
+            conditions = [*asked.conditions, *within]
+            found = rows.find(session, conditions, level=level, limit=asked.limit, offset=asked.offset)
+    body = [_answer(group, level, min(above, level), asked) for group in found.groups]
+    response = Response(json.dumps(body), content_type=media) if body else Response(status=204)
+    warnings = list(asked.warnings)
+    if found.remaining:
+        warnings.append(f"There are {found.remaining} additional results that can be requested.")
+    return answers.warn(response, *warnings)
+
+
+def _understand() -> _Asked:
+    """The query string. Raises 400 for attributes that do not exist and values that none can have."""
+    conditions: list[tuple[keys.Key, keys.Test]] = []
+    fields: list[str] = []
+    warnings: list[str] = []
+    if len(request.args) > MAX_KEYS:
+        raise _bad("too many parameters")
+    for name, values in request.args.lists():
+        if name in _OPTIONS:
+            continue
+        keyword = _keyword(name)
+        fields.append(keyword)
+        key = BY_KEYWORD.get(keyword)
+        if key is None or key.match is Match.NONE:
+            if any(values):
+                warnings.append(_NOT_MATCHED % keyword)
+            continue
+        value = ",".join(values) if key.match is Match.UID else values[0]
+        if len(values) > 1 and key.match is not Match.UID:
+            raise _bad(f"{keyword} is given twice")
+        try:
+            condition = keys.condition(key, value)
+        except keys.BadValue as error:
+            raise _bad(f"{keyword}: {error}") from None
+        if condition is not None:
+            conditions.append((key, condition))
+    included = [part.strip() for text in request.args.getlist("includefield") for part in text.split(",")]
+    fields += [_keyword(name) for name in included if name and name != "all"]
+    warnings += [_NOT_RETURNED % name for name in fields if tag_for_keyword(name.split(".")[0]) is None]
+    for option in _UNSUPPORTED:
+        if _switch(option):
+            warnings.append(_UNSUPPORTED[option])
+    return _Asked(
+        conditions=conditions,
+        fields=tuple(dict.fromkeys(fields)),
+        everything="all" in included,
+        limit=min(_number("limit", DEFAULT_LIMIT), MAX_LIMIT),
+        offset=_number("offset", 0),
+        warnings=tuple(dict.fromkeys(warnings)),
     )
 
 
-def _study(group: list[Instance]) -> dict[str, Any]:
-    first = group[0]
-    study, patient = first.study, first.patient
-    modalities = sorted({instance.series.modality for instance in group if instance.series.modality})
-    found = {
-        "00080020": _value("DA", study.study_date),
-        "00080030": _value("TM", study.study_time),
-        "00080050": _value("SH", study.accession_number),
-        "00080056": _value("CS", "ONLINE"),
-        "00080061": {"vr": "CS", "Value": modalities} if modalities else {"vr": "CS"},
-        "00081190": _value("UR", _url(study.study_instance_uid)),
-        "00100010": {"vr": "PN", "Value": [{"Alphabetic": patient.name}]} if patient.name else {"vr": "PN"},
-        "00100020": _value("LO", patient.patient_id),
-        "00100030": _value("DA", patient.birth_date),
-        "00100040": _value("CS", patient.sex),
-        "0020000D": _value("UI", study.study_instance_uid),
-        "00200010": _value("SH", study.study_id),
-        "00201206": _value("IS", len({instance.series_uid for instance in group})),
-        "00201208": _value("IS", len(group)),
-    }
-    if study.description:
-        found["00081030"] = _value("LO", study.description)
-    return found
+def _keyword(name: str) -> str:
+    try:
+        return keys.canonical(name)
+    except keys.UnknownAttribute:
+        raise _bad("an attribute is named by its keyword or by eight hexadecimal digits") from None
 
 
-def _series(group: list[Instance]) -> dict[str, Any]:
-    first = group[0]
-    found = {
-        "00080060": _value("CS", first.series.modality),
-        "00081190": _value("UR", _url(first.study.study_instance_uid, first.series_uid)),
-        "0020000D": _value("UI", first.study.study_instance_uid),
-        "0020000E": _value("UI", first.series_uid),
-        "00201209": _value("IS", len(group)),
-    }
-    if not first.is_result:
-        if first.series.description:
-            found["0008103E"] = _value("LO", first.series.description)
-        found["00200011"] = _value("IS", first.series.series_number)
-    return found
+def _switch(name: str) -> bool:
+    value = request.args.get(name, "false").lower()
+    if value not in {"true", "false"}:
+        raise _bad(f"{name} is true or false")
+    return value == "true"
 
 
-def _instance(group: list[Instance]) -> dict[str, Any]:
-    instance = group[0]
-    study = instance.study.study_instance_uid
-    found = {
-        "00080016": _value("UI", instance.sop_class_uid),
-        "00080018": _value("UI", instance.sop_instance_uid),
-        "00080056": _value("CS", "ONLINE"),
-        "00081190": _value("UR", _url(study, instance.series_uid, instance.sop_instance_uid)),
-        "0020000D": _value("UI", study),
-        "0020000E": _value("UI", instance.series_uid),
-        "00280010": _value("US", instance.rows),
-        "00280011": _value("US", instance.columns),
-    }
-    if not instance.is_result and instance.bits_stored:
-        found["00280101"] = _value("US", instance.bits_stored)
-    if instance.transfer_syntax_uid:
-        found["00083002"] = _value("UI", instance.transfer_syntax_uid)
-    return found
+def _number(name: str, default: int) -> int:
+    text = request.args.get(name, "") or str(default)
+    if not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise _bad(f"{name} is a whole number, zero or more")
+    return int(text)
 
 
-def _value(vr: str, value: str | int | None) -> dict[str, Any]:
-    return {"vr": vr} if value is None or value == "" else {"vr": vr, "Value": [value]}
+def _bad(why: str) -> ApiProblem:
+    return ApiProblem(f"The query cannot be understood: {why}.", status=400, kind="bad-query")
 
 
-def _url(study: str, series: str = "", instance: str = "") -> str:
-    url = f"{request.url_root}dicomweb/studies/{study}"
-    if series:
-        url += f"/series/{series}"
-    return f"{url}/instances/{instance}" if instance else url
+def _answer(group: list[Instance], level: Level, above: Level, asked: _Asked) -> Model:
+    fields = asked.fields
+    if asked.everything:
+        fields += tuple(key.keyword.split(".")[0] for key in KEYS) + keys.OF_STUDY + keys.OF_SERIES
+    found = shapes.shaped(group, level, above, fields)
+    missing = [
+        keyword
+        for keyword in dict.fromkeys(fields)
+        if keys.level_of(keyword) <= level and keyword.split(".")[0] not in BY_KEYWORD
+    ]
+    whole = asked.everything and level is Level.INSTANCE
+    if missing or whole:
+        found = _from_header(group[0], missing, whole=whole) | found
+    return dict(sorted(found.items()))
+
+
+def _from_header(instance: Instance, missing: Iterable[str], *, whole: bool) -> Model:
+    """Attributes that our rows do not hold, read from the object; one that cannot be read has none."""
+    try:
+        with header.opened(services().store, instance.object_key) as opened:
+            if whole:
+                model = jsonmodel.of_header(opened, lambda _path: "")
+                return {tag: value for tag, value in model.items() if "BulkDataURI" not in value}
+            tags = {tag_for_keyword(keyword.split(".")[0]) for keyword in missing} - {None}
+            found = {f"{tag:08X}": jsonmodel.attribute(opened.ds, tag) for tag in tags if tag is not None}
+            return {name: value for name, value in found.items() if value is not None}
+    except (header.Unreadable, StoreError):
+        return {}
