@@ -111,8 +111,10 @@ def test_a_padding_value_written_with_the_wrong_sign_is_understood():
     ("attributes", "reason", "outcome"),
     [
         ({"NumberOfFrames": 3}, Reason.MULTI_FRAME, Outcome.SKIP),
-        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, Reason.COLOUR, Outcome.SKIP),
-        ({"PhotometricInterpretation": "PALETTE COLOR"}, Reason.COLOUR, Outcome.SKIP),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 3}, Reason.TRUNCATED, Outcome.FAIL),
+        ({"PhotometricInterpretation": "RGB", "SamplesPerPixel": 4}, Reason.COLOUR, Outcome.SKIP),
+        ({"PhotometricInterpretation": "HSV", "SamplesPerPixel": 3}, Reason.COLOUR, Outcome.SKIP),
+        ({"PhotometricInterpretation": "PALETTE COLOR"}, Reason.MISSING_ATTRIBUTE, Outcome.FAIL),
         ({"PixelData": None}, Reason.NO_PIXELS, Outcome.SKIP),
         ({"Rows": 0}, Reason.BAD_GEOMETRY, Outcome.FAIL),
         ({"Rows": None}, Reason.MISSING_ATTRIBUTE, Outcome.FAIL),

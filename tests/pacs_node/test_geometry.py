@@ -101,7 +101,7 @@ def test_a_bitmap_shutter_goes_with_its_overlay():
     ds.ShutterOverlayGroup = 0x6000
     ds.ShutterPresentationValue = 0
 
-    geometry.drop_bitmap_shutter(ds)
+    geometry.drop_bitmap_shutter(ds, [0x6000])
 
     assert ds.ShutterShape == "RECTANGULAR"
     assert "ShutterOverlayGroup" not in ds
