@@ -8,7 +8,6 @@ one would have seen.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import time
 from collections.abc import Set
@@ -28,6 +27,7 @@ from enhancer.errors import TrainingError
 from enhancer.evaluation.images import Reader, read_picture
 from enhancer.networks.generator import SCALES, Generator
 from enhancer.recipe import Recipe, load_recipe
+from enhancer.record import Record
 from enhancer.stage import Average, FidelityStage
 from enhancer.trainingset import training_set
 
@@ -63,7 +63,8 @@ def train(
     """Trains as the TOML file `config` says; with `resume` goes on from the run's own checkpoint.
 
     `reader` and `suffixes` say what files a folder of images without `SOURCES.csv` may hold.
-    Writes `checkpoint.pt` (every few minutes, at the end, and when interrupted) and `curve.csv` to the folder
+    Writes `checkpoint.pt` (every few minutes, at the end, and when interrupted) and what
+    :mod:`enhancer.record` tells to the folder
     `out/name`. Raises RecipeError, DataError, DeviceError or TrainingError with a sentence for the user.
     """
     return run(load_recipe(config), resume=resume, reader=reader, suffixes=suffixes)
@@ -120,6 +121,9 @@ def run(
     def save() -> None:
         save_checkpoint(checkpoint, stage, recipe, iteration, time.monotonic() - started, figures)
 
+    record = Record(folder)
+    average = stage.average.module
+    assert isinstance(average, Generator)
     bar = tqdm(total=recipe.iterations, initial=first, unit="it", mininterval=5, ncols=0, disable=None)
     try:
         while iteration < last and time.monotonic() - started < allowed:
@@ -132,7 +136,8 @@ def run(
             bar.update()
             if iteration % recipe.check_every == 0 or iteration == last:
                 figures = check(stage.average.module, pictures, device)
-                _note(folder / "curve.csv", iteration, time.monotonic() - started, losses, figures)
+                record.note(iteration, time.monotonic() - started, {**losses, **figures})
+                record.show(iteration, average, pictures)
             shown = {**losses, **figures}
             bar.set_postfix({key: f"{value:.5g}" for key, value in shown.items()}, refresh=False)
             if time.monotonic() - saved_at > recipe.save_minutes * 60:
@@ -145,19 +150,7 @@ def run(
         ) from interrupt
     finally:
         bar.close()
+        record.close()
     figures = check(stage.average.module, pictures, device)
     save()
     return Outcome(iteration, (time.monotonic() - started) / 60, checkpoint, figures)
-
-
-def _note(
-    path: Path, iteration: int, seconds: float, losses: dict[str, float], figures: dict[str, float]
-) -> None:
-    """Appends to the curve: iteration, minutes, name, value; one line a figure, as names come and go."""
-    new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        if new:
-            writer.writerow(["iteration", "minutes", "figure", "value"])
-        for name, value in {**losses, **figures}.items():
-            writer.writerow([iteration, f"{seconds / 60:.2f}", name, f"{value:.6g}"])

@@ -154,6 +154,19 @@ def test_an_interrupted_run_saves_itself_and_says_how_to_go_on(recipe, monkeypat
     assert run(recipe, resume=True).iterations == 6
 
 
+def test_a_run_leaves_pictures_to_look_at(recipe, tmp_path):
+    run(recipe, resume=False)
+    folder = tmp_path / "out" / "toy"
+    with Image.open(folder / "samples.png") as grid, Image.open(folder / "curve.png") as curve:
+        pixels, drawn = np.asarray(grid), np.asarray(curve)
+    width = pixels.shape[1] // 3
+    bicubic, ours, truth = (pixels[:, index * width : (index + 1) * width].astype(int) for index in range(3))
+    assert np.abs(bicubic - truth).mean() < np.abs(bicubic - truth[::-1]).mean()
+    assert not np.array_equal(ours, truth)
+    assert drawn.min() == 0
+    assert list((folder / "tensorboard").glob("events.*"))
+
+
 def test_a_run_keeps_its_curve(recipe, tmp_path):
     run(recipe, resume=False)
     with (tmp_path / "out" / "toy" / "curve.csv").open(newline="") as stream:
