@@ -29,6 +29,7 @@ COMMANDS: dict[str, Entry] = {
     "serve": Entry("serve", "serve", "Run the node, or some of its roles."),
     "demo": Entry("demo", "demo", "Show the whole node at work on sample radiographs."),
     "enhance": Entry("enhance", "enhance", "Enhance a file or a folder without a service."),
+    "check": Entry("check", "check", "Check a derived object against its source."),
     "evaluate": Entry("evaluate", "evaluate", "Measure image quality beside bicubic and Lanczos."),
     "train": Entry("train", "train", "Train the generator and discriminator."),
     "bench": Entry("bench", "bench", "Run the project's own benchmarks."),

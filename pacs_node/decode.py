@@ -1,5 +1,5 @@
 """From a data set to stored values, exactly: sign, bit depth and padding understood, nothing scaled or
-windowed.
+windowed. Grey that is written in colour becomes one channel.
 
 Runs in the disposable child (see `pacs_node.examine_child`): decoders crash, hang and swell on broken input.
 """
@@ -17,7 +17,7 @@ from pydicom.dataset import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 
-from pacs_node import codecs
+from pacs_node import codecs, colour
 from pacs_node.codestream import stream_header
 from pacs_node.errors import Reason, Refused
 
@@ -28,7 +28,10 @@ PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2")
 
 @dataclass(frozen=True, slots=True)
 class PixelFormat:
-    """How the pixels of a greyscale image are stored (Image Pixel module)."""
+    """How the pixels of a greyscale image are stored (Image Pixel module).
+
+    photometric: MONOCHROME1 or MONOCHROME2; another term only on the way from a colour image to its grey.
+    """
 
     rows: int
     columns: int
@@ -69,7 +72,8 @@ class StoredImage:
 def pixel_format(ds: Dataset, *, max_pixels: int = MAX_PIXELS) -> PixelFormat:
     """The pixel format of `ds`, checked before anything is decoded.
 
-    Raises :class:`Refused` for what is not a single greyscale frame of 8 to 16 bits within `max_pixels`.
+    Raises :class:`Refused` for what is not a single frame of up to 16 bits within `max_pixels`, in grey or in
+    colours that may hold grey alone (the pixels tell).
     """
     if "PixelData" not in ds:
         if "FloatPixelData" in ds or "DoubleFloatPixelData" in ds:
@@ -83,11 +87,12 @@ def pixel_format(ds: Dataset, *, max_pixels: int = MAX_PIXELS) -> PixelFormat:
             Reason.MULTI_FRAME, f"The object holds {frames} frames; only single images are enhanced."
         )
     photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
-    samples = _integer(ds, "SamplesPerPixel", 1 if photometric in PHOTOMETRIC else 0)
-    if samples != 1 or photometric not in PHOTOMETRIC:
-        if not photometric:
-            raise Refused(Reason.MISSING_ATTRIBUTE, "PhotometricInterpretation is missing.")
-        raise Refused(Reason.COLOUR, "The image is in colour; only greyscale images are enhanced.")
+    if not photometric:
+        raise Refused(Reason.MISSING_ATTRIBUTE, "PhotometricInterpretation is missing.")
+    expected = 3 if photometric in colour.THREE_SAMPLES else 1
+    known = (*PHOTOMETRIC, *colour.THREE_SAMPLES, colour.PALETTE)
+    if photometric not in known or _integer(ds, "SamplesPerPixel", expected) != expected:
+        raise colour.coloured()
     rows, columns = _integer(ds, "Rows"), _integer(ds, "Columns")
     if rows < 1 or columns < 1 or rows > MAX_SIDE or columns > MAX_SIDE:
         raise Refused(Reason.BAD_GEOMETRY, f"The image says that it has {rows} rows and {columns} columns.")
@@ -106,6 +111,8 @@ def pixel_format(ds: Dataset, *, max_pixels: int = MAX_PIXELS) -> PixelFormat:
         )
     if not stored - 1 <= high < allocated:
         raise Refused(Reason.UNSUPPORTED_BITS, f"HighBit {high} does not fit {stored} bits in {allocated}.")
+    if photometric not in PHOTOMETRIC and (representation or (expected == 3 and stored < 8)):
+        raise colour.coloured()
     return PixelFormat(rows, columns, allocated, stored, high, bool(representation), photometric)
 
 
@@ -129,12 +136,38 @@ def decode(ds: Dataset, transfer_syntax: str, *, max_pixels: int = MAX_PIXELS) -
     codec = codecs.codec_of(transfer_syntax)
     if codec is None:
         raise Refused(Reason.UNKNOWN_SYNTAX, f"No decoder here reads the transfer syntax {transfer_syntax}.")
+    if fmt.photometric in colour.THREE_SAMPLES:
+        return _grey(_colours(ds, codec, fmt), fmt)
     container = _compressed(ds, codec, fmt) if codec.encapsulated else _native(ds, codec, fmt)
     # A code stream holds samples of its own precision; only native and RLE containers have bits below them.
     shift = fmt.high_bit + 1 - fmt.bits_stored
     if codec.encapsulated and codec.uid != codecs.RLE_LOSSLESS:
         shift = 0
-    return StoredImage(_stored(container, fmt, shift), fmt, padding_range(ds, fmt))
+    values = _stored(container, fmt, shift)
+    if fmt.photometric == colour.PALETTE:
+        big = codec.uid == codecs.EXPLICIT_VR_BIG_ENDIAN
+        levels, bits = colour.palette_levels(ds, fmt.bits_stored, big_endian=big)
+        return _single(colour.through_palette(values, levels, bits), bits)
+    return StoredImage(values, fmt, padding_range(ds, fmt))
+
+
+def _grey(samples: npt.NDArray[Any], fmt: PixelFormat) -> StoredImage:
+    """UInt[H, W, 3] of `fmt` as the image of its one grey channel. Raises :class:`Refused` for colour."""
+    if fmt.bits_stored < fmt.bits_allocated:
+        samples = samples & np.array((1 << fmt.bits_stored) - 1, samples.dtype)
+    luminance_first = fmt.photometric in colour.LUMINANCE_FIRST
+    return _single(
+        colour.grey_channel(samples, fmt.bits_stored, luminance_first=luminance_first), fmt.bits_stored
+    )
+
+
+def _single(grey: npt.NDArray[Any] | None, bits: int) -> StoredImage:
+    """UInt[H, W] of `bits` as MONOCHROME2 without padding. Raises :class:`Refused` where there is none."""
+    if grey is None:
+        raise colour.coloured()
+    rows, columns = grey.shape
+    fmt = PixelFormat(rows, columns, grey.dtype.itemsize * 8, bits, bits - 1, False, "MONOCHROME2")
+    return StoredImage(grey, fmt)
 
 
 def _stored(container: npt.NDArray[Any], fmt: PixelFormat, shift: int) -> npt.NDArray[Any]:
@@ -154,8 +187,12 @@ def _stored(container: npt.NDArray[Any], fmt: PixelFormat, shift: int) -> npt.ND
 
 
 def _native(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
+    return _plain(ds, codec, fmt, fmt.rows * fmt.columns).reshape(fmt.rows, fmt.columns)
+
+
+def _plain(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat, count: int) -> npt.NDArray[Any]:
+    """UInt[count] of uncompressed samples. Raises :class:`Refused` where they end early."""
     data = ds.PixelData or b""
-    count = fmt.rows * fmt.columns
     needed = count * fmt.bits_allocated // 8
     if len(data) < needed:
         raise Refused(
@@ -165,9 +202,26 @@ def _native(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[A
     if fmt.bits_allocated == 8:
         if big and ds["PixelData"].VR == "OW":  # bytes travel in swapped pairs
             pairs = np.frombuffer(data, "u2", count=len(data) // 2).byteswap()
-            return pairs.view("u1")[:count].reshape(fmt.rows, fmt.columns)
-        return np.frombuffer(data, "u1", count=count).reshape(fmt.rows, fmt.columns)
-    return np.frombuffer(data, ">u2" if big else "<u2", count=count).reshape(fmt.rows, fmt.columns)
+            return pairs.view("u1")[:count]
+        return np.frombuffer(data, "u1", count=count)
+    return np.frombuffer(data, ">u2" if big else "<u2", count=count)
+
+
+def _colours(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
+    """UInt[H, W, 3] of an image with three samples a pixel, as they are stored."""
+    if codec.encapsulated:
+        return _compressed(ds, codec, fmt)
+    rows, columns = fmt.rows, fmt.columns
+    if fmt.photometric == "YBR_FULL_422":  # two luminances, then the chrominances that they share
+        if columns % 2:
+            raise Refused(Reason.BAD_GEOMETRY, "Subsampled colours need an even number of columns.")
+        four = _plain(ds, codec, fmt, rows * columns * 2).reshape(rows, columns // 2, 4)
+        shared = np.repeat(four[..., 2:], 2, axis=1)
+        return np.concatenate([four[..., :2].reshape(rows, columns, 1), shared], axis=2)
+    samples = _plain(ds, codec, fmt, rows * columns * 3)
+    if _integer(ds, "PlanarConfiguration", 0) == 1:
+        return samples.reshape(3, rows, columns).transpose(1, 2, 0)
+    return samples.reshape(rows, columns, 3)
 
 
 def _compressed(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
@@ -181,7 +235,7 @@ def _compressed(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArr
         except Exception as error:  # noqa: BLE001 - decoders raise anything; the next one may manage
             failure = error
             continue
-        if container.shape == (fmt.rows, fmt.columns):
+        if container.shape == _shape(fmt):
             return container
     raise Refused(Reason.BROKEN_STREAM, f"The {codec.name} code stream could not be decoded.") from failure
 
@@ -201,11 +255,12 @@ def _check_stream(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> None:
     found = stream_header(stream)
     if found is None:
         raise Refused(Reason.BROKEN_STREAM, f"The {codec.name} code stream has no readable header.")
-    if (found.rows, found.columns, found.components) != (fmt.rows, fmt.columns, 1):
+    components = _shape(fmt)[2:] or (1,)
+    if (found.rows, found.columns, found.components) != (fmt.rows, fmt.columns, *components):
         raise Refused(
             Reason.BROKEN_STREAM,
             f"The code stream holds {found.columns} x {found.rows} pixels of {found.components} components"
-            f" where the header promises {fmt.columns} x {fmt.rows} of one.",
+            f" where the header promises {fmt.columns} x {fmt.rows} of {components[0]}.",
         )
     if found.precision > fmt.bits_allocated:
         raise Refused(
@@ -225,7 +280,11 @@ def _stream(ds: Dataset) -> bytes:
 
 def _with_pydicom(plugin: str) -> Callable[[Dataset, codecs.Codec, PixelFormat], npt.NDArray[Any]]:
     def run(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
-        buffer, meta = get_decoder(codec.uid).as_buffer(ds, decoding_plugin=plugin)
+        decoder = get_decoder(codec.uid)
+        if fmt.photometric in colour.THREE_SAMPLES:
+            samples, _ = decoder.as_array(ds, raw=True, decoding_plugin=plugin)
+            return samples
+        buffer, meta = decoder.as_buffer(ds, decoding_plugin=plugin)
         container = np.frombuffer(buffer, f"<u{int(meta['bits_allocated']) // 8}")
         return container[: fmt.rows * fmt.columns].reshape(fmt.rows, fmt.columns)
 
@@ -247,9 +306,16 @@ _IMAGECODECS = {
 }
 
 
-def _with_imagecodecs(ds: Dataset, codec: codecs.Codec, _: PixelFormat) -> npt.NDArray[Any]:
-    function = getattr(importlib.import_module("imagecodecs"), _IMAGECODECS[codec.uid])
-    decoded: npt.NDArray[Any] = np.asarray(function(_stream(ds)))
+def _with_imagecodecs(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
+    name = _IMAGECODECS[codec.uid]
+    as_stored: dict[str, str] = {}
+    if name == "jpeg8_decode" and fmt.photometric in colour.THREE_SAMPLES:
+        as_stored = {
+            "colorspace": "RGB",
+            "outcolorspace": "RGB",
+        }  # the channels as they are, whatever they mean
+    function = getattr(importlib.import_module("imagecodecs"), name)
+    decoded: npt.NDArray[Any] = np.asarray(function(_stream(ds), **as_stored))
     return decoded.view(f"u{decoded.dtype.itemsize}")
 
 
@@ -261,6 +327,10 @@ _DECODERS: dict[str, Callable[[Dataset, codecs.Codec, PixelFormat], npt.NDArray[
     "rle": _with_pydicom("pylibjpeg"),
     codecs.PYDICOM: _with_pydicom("pydicom"),
 }
+
+
+def _shape(fmt: PixelFormat) -> tuple[int, ...]:
+    return (fmt.rows, fmt.columns, 3) if fmt.photometric in colour.THREE_SAMPLES else (fmt.rows, fmt.columns)
 
 
 def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:

@@ -13,42 +13,20 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.filereader import read_dataset
 from pydicom.filewriter import write_dataset
+from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence as Items
 from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
-from pacs_node import codecs, geometry, identity, provenance
+from pacs_node import codecs, colour, geometry, identity, overlays, provenance, recipe, stored
 from pacs_node.decode import PixelFormat
 from pacs_node.geometry import Enlargement
 from pacs_node.provenance import Derivation
-
-CR_IMAGE = "1.2.840.10008.5.1.4.1.1.1"
-DX_FOR_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
-DX_FOR_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
-SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
-
-ENHANCEABLE_SOP_CLASSES = {
-    CR_IMAGE: "Computed Radiography Image",
-    DX_FOR_PRESENTATION: "Digital X-Ray Image, for presentation",
-    SECONDARY_CAPTURE: "Secondary Capture Image",
-}
-"""SOP classes that a result can be derived from; the result is of the same class."""
-
-_NO_LONGER_TRUE = (
-    "IconImageSequence", "SmallestPixelValueInSeries", "LargestPixelValueInSeries", "FrameOfReferenceUID",
-    "PositionReferenceIndicator", "DigitalSignaturesSequence", "MACParametersSequence",
-    "EncryptedAttributesSequence", "RetrieveAETitle", "RetrieveURL", "InstanceAvailability",
-    "StorageMediaFileSetID", "StorageMediaFileSetUID", "PixelDataProviderURL", "PixelData", "FloatPixelData",
-    "DoubleFloatPixelData", "LengthToEnd", "DataSetTrailingPadding", "ExtendedOffsetTable",
-    "ExtendedOffsetTableLengths",
-)  # fmt: skip
-_DOSE_COUNTED_ELSEWHERE = (
-    "ImageAndFluoroscopyAreaDoseProduct", "EntranceDose", "EntranceDoseInmGy", "OrganDose",
-)  # fmt: skip
 
 
 def derive(
@@ -74,7 +52,11 @@ def derive(
     _check(values, source)
     ds = copy_header(header)
     by = Enlargement((source.rows, source.columns), (values.shape[0], values.shape[1]))
-    left_out = _drop_what_no_longer_holds(ds, how.keep_private)
+    _right_our_vrs(ds)
+    left_out = _drop_what_no_longer_holds(ds, by, how.keep_private)
+    if not stored.is_grey(ds):
+        colour.drop_colour(ds, source.bits_stored)
+        left_out.append("the colours that its grey was written in")
     if unreadable:
         left_out.append("unreadable attributes")
     if geometry.scale_spacings(ds, by):
@@ -94,12 +76,7 @@ def derive(
     ds.SOPInstanceUID = how.uids.instance
     ds.SeriesInstanceUID = how.uids.series
     ds.SeriesNumber = provenance.series_number(ds.get("SeriesNumber"), how.scale)
-    if ds.SOPClassUID == DX_FOR_PRESENTATION:
-        ds.PresentationIntentType = "FOR PRESENTATION"
-        if "AcquisitionContextSequence" not in ds:
-            ds.AcquisitionContextSequence = Items()
-    elif ds.SOPClassUID == SECONDARY_CAPTURE and not ds.get("ConversionType"):
-        ds.ConversionType = "WSD"
+    _complete(ds)
     put_pixels(ds, values, source)
     ds.file_meta = file_meta(ds)
     return ds
@@ -116,11 +93,50 @@ def copy_header(header: Dataset) -> Dataset:
     return read_dataset(cast(BinaryIO, buffer), False, True, bytelength=length)
 
 
+def _right_our_vrs(ds: Dataset) -> None:
+    """Give what we write or scale the VR of the dictionary: devices write sizes as IS and spacings as LO.
+
+    What cannot be understood so is dropped.
+    """
+    for keyword in (*recipe.WRITTEN, *recipe.SPACINGS, *recipe.SHAPES):
+        tag = tag_for_keyword(keyword)
+        element = ds.get_item(tag) if tag is not None and tag in ds else None
+        if tag is None or element is None:
+            continue
+        vr = dictionary_VR(tag)
+        if element.VR in (None, vr, "UN") or " or " in vr:
+            continue
+        value = ds[tag].value
+        del ds[tag]
+        try:
+            numbers = value if isinstance(value, (list, MultiValue)) else [value]
+            if vr in ("US", "SS"):
+                value = [int(number) for number in numbers]
+            if not isinstance(value, bytes) and vr != "SQ":
+                ds.add_new(tag, vr, value)
+        except (TypeError, ValueError):
+            continue
+
+
+def _complete(ds: Dataset) -> None:
+    """Add what the class demands and the source left out: empty where it is not known."""
+    if ds.SOPClassUID == recipe.DX_FOR_PRESENTATION:
+        ds.PresentationIntentType = "FOR PRESENTATION"
+    elif ds.SOPClassUID == recipe.SECONDARY_CAPTURE and not ds.get("ConversionType"):
+        ds.ConversionType = "WSD"
+    for keyword in recipe.TYPE_2.get(str(ds.SOPClassUID), ()):
+        if keyword not in ds:
+            setattr(ds, keyword, Items() if keyword.endswith("Sequence") else "")
+
+
 def put_pixels(ds: Dataset, values: npt.NDArray[Any], fmt: PixelFormat) -> None:
     """Write `values` into `ds` in the format `fmt`, but for rows and columns, which are those of `values`.
 
     Smallest and largest value are recomputed where `ds` states them.
     """
+    for keyword in ("PixelData", "PixelRepresentation", "Rows", "Columns"):  # whatever VR they had
+        if keyword in ds:
+            del ds[keyword]
     ds.Rows, ds.Columns = values.shape
     ds.SamplesPerPixel = 1
     ds.PhotometricInterpretation = fmt.photometric
@@ -133,8 +149,8 @@ def put_pixels(ds: Dataset, values: npt.NDArray[Any], fmt: PixelFormat) -> None:
             del ds[keyword]
             ds.add_new(keyword, "SS" if fmt.signed else "US", int(extreme()))
     shift = fmt.high_bit + 1 - fmt.bits_stored
-    stored = np.left_shift(values, shift) if shift else values
-    data = stored.astype(fmt.dtype.newbyteorder("<"), copy=False).tobytes()
+    container = np.left_shift(values, shift) if shift else values
+    data = container.astype(fmt.dtype.newbyteorder("<"), copy=False).tobytes()
     ds.add_new("PixelData", "OB" if fmt.bits_allocated == 8 else "OW", data + b"\0" * (len(data) % 2))
 
 
@@ -164,28 +180,23 @@ def _check(values: npt.NDArray[Any], fmt: PixelFormat) -> None:
         raise ValueError(f"values outside {fmt.lowest} to {fmt.highest}")
 
 
-def _drop_what_no_longer_holds(ds: Dataset, keep_private: frozenset[str]) -> list[str]:
-    """Remove it, and return in words what a reader might miss."""
+def _drop_what_no_longer_holds(ds: Dataset, by: Enlargement, keep_private: frozenset[str]) -> list[str]:
+    """Remove or scale it, and return in words what a reader might miss."""
     left_out: list[str] = []
-    tags: list[BaseTag] = list(ds.keys())
-    overlays = [tag for tag in tags if _repeats(tag, 0x6000)]
-    curves = [tag for tag in tags if _repeats(tag, 0x5000)]
-    if overlays:
+    lost = overlays.scale_overlays(ds, by)
+    if lost:
         left_out.append("overlays")
-        geometry.drop_bitmap_shutter(ds)
+        geometry.drop_bitmap_shutter(ds, lost)
+    curves = [tag for tag in ds.keys() if tag.group in range(0x5000, 0x5020, 2)]  # noqa: SIM118 - raw tags
     if curves:
         left_out.append("curves")
-    histogram = [tag for tag in tags if tag == Tag("HistogramSequence")]
-    for tag in (*overlays, *curves, *histogram):
+    for tag in curves:
         del ds[tag]
-    for keyword in _NO_LONGER_TRUE:
+    if any(keyword in ds for keyword in recipe.DOSE):
+        left_out.append("dose figures")
+    for keyword in (keyword for group in recipe.GONE.values() for keyword in group):
         if keyword in ds:
             del ds[keyword]
-    dose = [keyword for keyword in _DOSE_COUNTED_ELSEWHERE if keyword in ds]
-    for keyword in dose:
-        del ds[keyword]
-    if dose:
-        left_out.append("dose figures")
     if _drop_private(ds, keep_private):
         left_out.append("private attributes")
     return left_out
@@ -217,7 +228,3 @@ def _creator(ds: Dataset, tag: BaseTag) -> str | None:
         return str(ds[tag].value or "").strip()
     creator = Tag(tag.group, tag.element >> 8)
     return str(ds[creator].value or "").strip() if creator in ds else None
-
-
-def _repeats(tag: BaseTag, group: int) -> bool:
-    return group <= tag.group <= group + 0x1E and tag.group % 2 == 0

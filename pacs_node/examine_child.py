@@ -26,7 +26,10 @@ CRASH_VARIABLE = "CXR_SR_TEST_EXAMINE_CRASH"
 header."""
 
 _answers = 1
-_META = ("ImplementationClassUID", "ImplementationVersionName", "SourceApplicationEntityTitle")
+_META = (
+    "MediaStorageSOPClassUID", "MediaStorageSOPInstanceUID", "TransferSyntaxUID", "ImplementationClassUID",
+    "ImplementationVersionName", "SourceApplicationEntityTitle",
+)  # fmt: skip
 
 
 def main(header_fd: int, pixels_fd: int) -> int:

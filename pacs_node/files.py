@@ -15,7 +15,7 @@ from PIL import Image
 
 from config.settings import EnhancerSettings
 from enhancer import EnhancerError
-from pacs_node import derive, geometry, provenance, rules, uids
+from pacs_node import derive, geometry, provenance, recipe, rules, uids
 from pacs_node.enhancement import Enlarger, derive_from, enhance_image
 from pacs_node.errors import Refused
 from pacs_node.examine import Examination, Examiner
@@ -102,8 +102,8 @@ def _enhance(
     assert image is not None
     if provenance.is_own_result(examined.header):
         raise NotEnhanced("It is a result of this software and is not enhanced again.")
-    if not examined.is_picture and examined.facts.sop_class not in derive.ENHANCEABLE_SOP_CLASSES:
-        kinds = ", ".join(derive.ENHANCEABLE_SOP_CLASSES.values())
+    if not examined.is_picture and examined.facts.sop_class not in recipe.ENHANCEABLE_SOP_CLASSES:
+        kinds = ", ".join(recipe.ENHANCEABLE_SOP_CLASSES.values())
         raise NotEnhanced(f"Objects of this kind are not enhanced; these are: {kinds}.")
     fmt = image.format
     spacing = geometry.finest_spacing(examined.header)

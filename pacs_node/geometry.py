@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.valuerep import DSfloat
 
-SPACINGS = ("ImagerPixelSpacing", "PixelSpacing", "NominalScannedPixelSpacing")
+from pacs_node.recipe import SPACINGS
+
 _SHAPES = ("Shutter", "Collimator")
 
 
@@ -101,10 +102,10 @@ def scale_shapes(ds: Dataset, by: Enlargement) -> None:
             setattr(ds, f"VerticesOfThePolygonal{name}", _points(vertices, by))
 
 
-def drop_bitmap_shutter(ds: Dataset) -> None:
-    """Remove a shutter drawn as an overlay, when the overlays go."""
-    shapes = _words(ds, "ShutterShape")
-    if "BITMAP" not in shapes:
+def drop_bitmap_shutter(ds: Dataset, overlays: list[int]) -> None:
+    """Remove a shutter drawn as one of the `overlays` (their groups), when these go."""
+    shapes, drawn = _words(ds, "ShutterShape"), _numbers(ds, "ShutterOverlayGroup")
+    if "BITMAP" not in shapes or (drawn and int(drawn[0]) not in overlays):
         return
     left = [shape for shape in shapes if shape != "BITMAP"]
     if left:

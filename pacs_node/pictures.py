@@ -13,12 +13,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pacs_node import colour
 from pacs_node.errors import Reason, Refused
 
 FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "TIFF": "image/tiff"}
 MAGIC = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
-_GREY_TOLERANCE = 6
-"""How far red, green and blue of a greyscale picture may lie apart: JPEG rounds its colour channels."""
 _WHITE_IS_ZERO = 0
 _PHOTOMETRIC_TAG = 262
 
@@ -95,8 +94,7 @@ def _grey(image: Image.Image) -> npt.NDArray[Any]:
         rgba = image.convert("RGBA")
         black = Image.new("RGBA", rgba.size, (0, 0, 0, 255))
         image = Image.alpha_composite(black, rgba)
-    rgb = np.asarray(image.convert("RGB")).astype(np.int16)
-    apart = np.ptp(rgb, axis=2)
-    if np.count_nonzero(apart > _GREY_TOLERANCE) > apart.size // 1000:
+    grey = colour.grey_channel(np.asarray(image.convert("RGB")), 8)
+    if grey is None:
         raise Refused(Reason.COLOUR, "The picture is in colour; only greyscale radiographs are enhanced.")
-    return np.asarray(image.convert("L"))
+    return grey

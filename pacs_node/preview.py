@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from pydicom.dataset import Dataset
-from pydicom.multival import MultiValue
 
-from pacs_node import stored
+from pacs_node import lookup, stored
 
 LONG_SIDE = 2048
 
@@ -36,56 +35,38 @@ def preview_png(
 def windowed(
     header: Dataset, values: npt.NDArray[Any], padding: tuple[int, int] | None = None
 ) -> npt.NDArray[np.uint8]:
-    """UInt8[H, W] through the first window of `header` (PS3.3 C.11.2.1.2), or the range of the image
-    without one.
+    """UInt8[H, W] as `header` says that it is to be seen: through its first window or VOI LUT, or over the
+    range of the image without one.
 
     Padding is black.
     """
     hidden = (values >= padding[0]) & (values <= padding[1]) if padding is not None else None
-    low, high = _window(header) or _range(values, hidden)
-    slope = 255.0 / max(high - low, 1e-9)
     # One entry for each possible value: 65536 at most, whatever the size of the image.
     info = np.iinfo(values.dtype)
-    table = np.clip((np.arange(info.min, info.max + 1, dtype=np.float64) - low) * slope, 0, 255)
-    if stored.high_is_dark(header):
-        table = 255 - table
-    shades = np.rint(table).astype(np.uint8)
+    possible = np.arange(info.min, info.max + 1)
+    if stored.is_grey(header):
+        table = lookup.modality_values(header, possible)
+        shown_as = lookup.shades(header, table)
+        if shown_as is None:
+            shown_as = _over_range(table, table[_sample(values, hidden).astype(np.int64) - info.min])
+        if stored.shows_inverted(header):
+            shown_as = 1 - shown_as
+    else:
+        shown_as = possible / info.max
+    entries = np.rint(np.clip(shown_as, 0, 1) * 255).astype(np.uint8)
     shown = np.empty(values.shape, np.uint8)
     for rows in stored.row_blocks(values.shape):
-        shown[rows] = shades[values[rows].astype(np.int32) - info.min]
+        shown[rows] = entries[values[rows].astype(np.int32) - info.min]
     if hidden is not None:
         shown[hidden] = 0
     return shown
 
 
-def _window(header: Dataset) -> tuple[float, float] | None:
-    """Stored values shown as black and as white (before any inversion) by the first linear window."""
-    centre, width = _first(header, "WindowCenter"), _first(header, "WindowWidth")
-    if centre is None or width is None or width < 1:
-        return None
-    slope, intercept = _first(header, "RescaleSlope") or 1.0, _first(header, "RescaleIntercept") or 0.0
-    low, high = centre - 0.5 - (width - 1) / 2, centre - 0.5 + (width - 1) / 2
-    if str(header.get("VOILUTFunction") or "").strip().upper() == "LINEAR_EXACT":
-        low, high = centre - width / 2, centre + width / 2
-    ends = sorted(((low - intercept) / slope, (high - intercept) / slope))
-    return ends[0], max(ends[1], ends[0] + 1e-6)
-
-
-def _range(values: npt.NDArray[Any], hidden: npt.NDArray[np.bool_] | None) -> tuple[float, float]:
+def _sample(values: npt.NDArray[Any], hidden: npt.NDArray[np.bool_] | None) -> npt.NDArray[Any]:
     shown = values if hidden is None or hidden.all() else values[~hidden]
-    sample = shown.ravel()[:: max(1, shown.size // 500_000)]
+    return shown.ravel()[:: max(1, shown.size // 500_000)]
+
+
+def _over_range(table: npt.NDArray[np.float64], sample: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     low, high = np.percentile(sample, (0.1, 99.9))
-    return float(low), float(max(high, low + 1))
-
-
-def _first(header: Dataset, keyword: str) -> float | None:
-    try:
-        value = header.get(keyword)
-        if value is None or value == "":
-            return None
-        if isinstance(value, (MultiValue, list, tuple)):
-            value = value[0]
-        number = float(value)
-    except (TypeError, ValueError, IndexError):
-        return None
-    return number if np.isfinite(number) else None
+    return (table - low) / max(high - low, 1e-9)

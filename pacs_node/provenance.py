@@ -16,7 +16,7 @@ from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.valuerep import DSfloat
 
-from pacs_node import codecs, identity, uids
+from pacs_node import codecs, identity, recipe, uids
 
 ACQUISITION_EQUIPMENT = ("109101", "Acquisition Equipment")
 PROCESSING_EQUIPMENT = ("109102", "Processing Equipment")
@@ -38,13 +38,6 @@ CODES = (
 OWN_IMAGE_TYPE = "AI_SR"
 """Value 4 of ImageType in everything that we derive."""
 RESEARCH_WARNING = "RESEARCH USE ONLY, not for diagnosis"
-_EQUIPMENT = (
-    "Manufacturer", "StationName", "ManufacturerModelName", "DeviceSerialNumber", "SoftwareVersions",
-    "InstitutionName", "InstitutionalDepartmentName", "DeviceUID", "UDISequence", "SpatialResolution",
-    "DateOfLastCalibration", "TimeOfLastCalibration",
-)  # fmt: skip
-_EQUIPMENT_LEFT_AT_TOP = ("InstitutionName", "InstitutionalDepartmentName")
-_OTHER_EQUIPMENT = ("ManufacturerDeviceClassUID", "GantryID", "DeviceLabel", "DeviceDescription")
 
 
 class ModelFacts(Protocol):
@@ -186,8 +179,8 @@ def tell_equipment(ds: Dataset, how: Derivation, *, source_is_ours: bool = False
     items.append(our_equipment(how))
     ds.ContributingEquipmentSequence = Sequence(items)
 
-    for keyword in (*_EQUIPMENT, *_OTHER_EQUIPMENT):
-        if keyword in ds and keyword not in _EQUIPMENT_LEFT_AT_TOP:
+    for keyword in (*recipe.EQUIPMENT, *recipe.OTHER_EQUIPMENT):
+        if keyword in ds and keyword not in recipe.EQUIPMENT_LEFT_AT_TOP:
             del ds[keyword]
     ds.Manufacturer = identity.MANUFACTURER
     ds.ManufacturerModelName = identity.PRODUCT
@@ -278,7 +271,7 @@ def is_own_result(ds: Dataset) -> bool:
 
 def _equipment_item(ds: Dataset) -> Dataset | None:
     item = Dataset()
-    for keyword in _EQUIPMENT:
+    for keyword in recipe.EQUIPMENT:
         value = ds.get(keyword)
         if value is not None and value != "":
             setattr(item, keyword, value)

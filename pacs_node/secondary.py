@@ -16,7 +16,8 @@ from pydicom.valuerep import DSfloat
 
 from pacs_node import identity, uids
 from pacs_node.decode import PixelFormat
-from pacs_node.derive import SECONDARY_CAPTURE, file_meta, put_pixels
+from pacs_node.derive import file_meta, put_pixels
+from pacs_node.recipe import SECONDARY_CAPTURE
 
 DEMOGRAPHICS: dict[str, int] = {
     "PatientName": 64,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
+from pacs_node import lookup
 from pacs_node.decode import PixelFormat, StoredImage
 
 _BLOCK = 1 << 22
@@ -52,17 +53,24 @@ def high_is_dark(ds: Dataset) -> bool:
     """Whether high stored values are shown dark.
 
     MONOCHROME1 says so; so does PresentationLUTShape INVERSE, which DX writes beside MONOCHROME1 (one
-    inversion, not two). A falling rescale slope turns it round.
+    inversion, not two). A falling rescale slope or Modality LUT turns it round, and so does a falling VOI LUT
+    that has no window beside it. Grey that is written in colour is bright where it is high.
     """
-    dark = (
+    return is_grey(ds) and shows_inverted(ds) != (lookup.modality_falls(ds) != lookup.voi_falls(ds))
+
+
+def is_grey(ds: Dataset) -> bool:
+    """Whether `ds` says that its pixels are grey; one that says nothing is taken at our word for it."""
+    photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
+    return photometric.startswith("MONOCHROME") or not photometric
+
+
+def shows_inverted(ds: Dataset) -> bool:
+    """Whether the lowest of the values to be shown is white."""
+    return (
         str(ds.get("PhotometricInterpretation") or "").strip().upper() == "MONOCHROME1"
         or str(ds.get("PresentationLUTShape") or "").strip().upper() == "INVERSE"
     )
-    try:
-        falling = float(ds.get("RescaleSlope") or 1) < 0
-    except (TypeError, ValueError):
-        falling = False
-    return dark != falling
 
 
 def to_network(
