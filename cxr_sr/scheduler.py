@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
+from sqlalchemy.exc import SQLAlchemyError
 
 from cxr_sr.leader import leadership
 from db import Database, audit, deliveries, queue, schema
@@ -131,6 +133,14 @@ class Duties:
         self.presence.update(audit_problem=problem)
         self._audit_problem = problem
 
+    def tell_the_end(self) -> None:
+        """Send what the role's own end has added; what nobody takes now is told at the next start."""
+        from pacs_node.audit.sinks import SinkError
+
+        if self._exporter is not None:
+            with contextlib.suppress(SinkError, SQLAlchemyError):
+                self._exporter.run()
+
     def _give_up_untold(self, before: datetime) -> None:
         """Say so, here and in the audit trail, when retention takes what nobody was told of."""
         from pacs_node.audit.exporter import untold
@@ -207,6 +217,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
                 if lead.hold():
                     _lead(duties, lead.hold, stop)
                 stop.wait(FOLLOW_SECONDS)
+        if lead.hold():
+            duties.tell_the_end()
     finally:
         lead.give_up()
         database.close()
@@ -241,8 +253,9 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
         (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
-        (duties.tell_repository, AUDIT_SECONDS, now),
     )
+    if duties.settings.audit.messages != "none":
+        table += ((duties.tell_repository, AUDIT_SECONDS, now),)
     for duty, seconds, first in table:
         scheduler.add_job(
             _logged(duty),

@@ -6,16 +6,21 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from sqlalchemy import select
+from structlog.testing import capture_logs
 
 from config import Destination, Settings
+from config.settings import AuditSettings
 from cxr_sr import scheduler
 from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
 from cxr_sr.scheduler import Duties
 from db import Database, presence, queue, schema
-from db.models import Job, PeerStatus, Source
+from db.models import Job, JobEvent, PeerStatus, Source
 from db.presence import Presence
 from db.states import JobState
 from pacs_node.archive import Archive
+from tests.db import builders
+from tests.pacs_node.audit.repository import repository
 
 
 @pytest.fixture
@@ -181,3 +186,69 @@ def test_the_role_leads_shows_it_and_ends_when_told(settings, database):
 def test_every_duty_stands_in_the_timetable(duties):
     names = {job.id for job in scheduler.timetable(duties).get_jobs()}
     assert names == {"expire_leases", "check_disk", "echo", "sweep_orphans", "purge", "back_up"}
+
+
+class TestAudit:
+    @pytest.fixture
+    def told(self, data_dir):
+        """Settings with a file of audit messages, and what stands in it."""
+        settings = Settings(data_dir=data_dir, audit=AuditSettings(messages="file"))
+
+        def read() -> list[str]:
+            path = data_dir / "audit.xml"
+            return path.read_text().splitlines() if path.exists() else []
+
+        return settings, read
+
+    def test_what_the_roles_record_is_told_and_the_end_too(self, told, database):
+        settings, read = told
+        stop = threading.Event()
+        thread = threading.Thread(target=scheduler.run, args=(settings, stop))
+        thread.start()
+        deadline = time.monotonic() + 60
+        while not read() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        stop.set()
+        thread.join(timeout=60)
+        assert "110120" in read()[0]
+        assert "110121" in read()[-1]
+        assert all("cxr-sr scheduler" in line for line in read())
+
+    def test_a_repository_that_is_down_is_shown_and_holds_nothing_up(
+        self, data_dir, database, store, free_port
+    ):
+        audit = AuditSettings(messages="syslog", host="127.0.0.1", port=free_port(), tls=False)
+        settings = Settings(data_dir=data_dir, audit=audit)
+        with Presence(database, "scheduler") as here:
+            duties = Duties(settings, database, store, here)
+            with capture_logs() as logs:
+                duties.tell_repository()
+                duties.tell_repository()
+            assert [entry["event"] for entry in logs] == ["audit-waits"]
+            with database.read() as session:
+                (instance,) = presence.alive(session)
+            assert "cannot be reached" in instance.info["audit_problem"]
+            with repository(port=audit.port) as there:
+                duties.tell_repository()
+                assert len(there.messages) == 1
+            with database.read() as session:
+                (instance,) = presence.alive(session)
+            assert instance.info["audit_problem"] is None
+
+    def test_what_retention_takes_untold_is_told_as_lost(self, told, database, store):
+        settings, read = told
+        with Presence(database, "scheduler") as here:
+            duties = Duties(settings, database, store, here)
+            duties.tell_repository()
+            with database.write() as session:
+                builders.sending(session, builders.PACS)
+                for event in session.scalars(select(JobEvent)):
+                    event.at = datetime(2020, 1, 1, tzinfo=UTC)
+            duties.purge()
+            duties.tell_repository()
+        assert any("110133" in line for line in read())
+
+    def test_it_stands_in_the_timetable_where_it_is_wanted(self, told, database, store):
+        with Presence(database, "scheduler") as here:
+            duties = Duties(told[0], database, store, here)
+        assert "tell_repository" in {job.id for job in scheduler.timetable(duties).get_jobs()}
