@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.dicomweb import capabilities, frames, metadata, retrieve, search, store
+from webui.dicomweb import capabilities, frames, metadata, rendered, retrieve, search, store
 
 blueprint = Blueprint("dicomweb", __name__, url_prefix="/dicomweb")
-for part in (capabilities, store, search, retrieve, metadata, frames):
+for part in (capabilities, store, search, retrieve, metadata, frames, rendered):
     blueprint.register_blueprint(part.blueprint)
