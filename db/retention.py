@@ -12,8 +12,10 @@ from itertools import islice
 from typing import Any
 
 from sqlalchemy import ColumnElement, CompoundSelect, delete, or_, select, union_all
+from sqlalchemy.orm import Session
 
 from db.engine import Database
+from db.exchange import LabelledResult, RejectionNote
 from db.models import Command, Delivery, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.objects import ObjectStore
 from db.states import DELIVERY_OPEN, JOB_FINISHED, DeliveryState
@@ -30,6 +32,8 @@ class Purged:
     sources: int = 0
     results: int = 0
     events: int = 0
+    notes: int = 0
+    """Rejection notes that have arrived."""
     leftovers: int = 0
     """Ended logins, answered commands, processes that are no more."""
 
@@ -45,11 +49,13 @@ def purge(
     """Remove objects of sources and results that finished before those times, and old events.
 
     What an open job, an open delivery or an awaited commitment needs stays, however old. Rows of sources,
-    jobs and results stay too: they tell what was done, and know a resend.
+    jobs and results stay too: they tell what was done, and know a resend. Copies with a label go with their
+    result, rejection notes once they have arrived; both can be made again.
     """
     return Purged(
         sources=_objects_gone(database, store, Source, _unneeded_source(sources_before)),
         results=_objects_gone(database, store, Result, _unneeded_result(results_before)),
+        notes=_notes_gone(database, store, results_before),
         events=_rows_gone(database, JobEvent, _unneeded_event(events_before)),
         leftovers=_rows_gone(database, WebSession, WebSession.expires_at < events_before)
         + _rows_gone(database, Command, Command.created_at < events_before)
@@ -88,11 +94,31 @@ def _objects_gone(database: Database, store: ObjectStore, table: Any, unneeded: 
             for row in rows:
                 keys += [key for key in (row.object_key, row.preview_key) if key is not None]
                 row.deleted_at, row.preview_key = utcnow(), None
+            if table is Result:
+                keys += _rows_taken(session, LabelledResult, LabelledResult.result_id.in_(r.id for r in rows))
         for key in keys:
             store.delete(key)
         gone += len(rows)
         if not rows:
             return gone
+
+
+def _notes_gone(database: Database, store: ObjectStore, before: datetime) -> int:
+    """Remove old rejection notes that no delivery needs, rows and all."""
+    going = select(Delivery.id).where(
+        Delivery.job_id == RejectionNote.job_id, Delivery.what == "note", _object_needed()
+    )
+    with database.write() as session:
+        keys = _rows_taken(session, RejectionNote, (RejectionNote.created_at < before) & ~going.exists())
+    for key in keys:
+        store.delete(key)
+    return len(keys)
+
+
+def _rows_taken(session: Session, table: Any, which: ColumnElement[bool]) -> list[str]:
+    """Delete rows and return the keys of their objects."""
+    query = delete(table).where(which).returning(table.object_key)
+    return list(session.scalars(query, execution_options={"synchronize_session": False}))
 
 
 def _rows_gone(database: Database, table: Any, unneeded: ColumnElement[bool]) -> int:
@@ -146,6 +172,8 @@ def _named(keys: Iterable[str]) -> CompoundSelect[Any]:
     return union_all(
         select(Source.object_key).where(Source.object_key.in_(keys), Source.deleted_at.is_(None)),
         select(Result.object_key).where(Result.object_key.in_(keys), Result.deleted_at.is_(None)),
+        select(LabelledResult.object_key).where(LabelledResult.object_key.in_(keys)),
+        select(RejectionNote.object_key).where(RejectionNote.object_key.in_(keys)),
         select(Source.preview_key).where(Source.preview_key.in_(keys)),
         select(Result.preview_key).where(Result.preview_key.in_(keys)),
     )

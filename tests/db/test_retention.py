@@ -10,6 +10,7 @@ from sqlalchemy import select, update
 
 from db import deliveries, promises, queue, retention
 from db.deliveries import Address
+from db.exchange import LabelledResult, RejectionNote
 from db.models import Command, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.retention import Purged
 from db.states import JobState
@@ -114,6 +115,69 @@ def test_a_result_stays_until_its_commitment_has_come(database, store):
         promises.committed(session, lease.id, actor="sender")
         age(session)
     assert purge(database, store).results == 1
+
+
+def labelled(session, job, key):
+    row = LabelledResult(
+        result_id=job.result_id, label="burned", object_key=key, sha256="0" * 64, size_bytes=1,
+        sop_instance_uid="1.2.3", series_instance_uid="1.2.4",
+    )  # fmt: skip
+    session.add(row)
+    return row
+
+
+def note_of(session, job, key):
+    row = RejectionNote(
+        job_id=job.id, label="none", object_key=key, sha256="0" * 64, size_bytes=1,
+        sop_instance_uid="1.2.5", series_instance_uid="1.2.6", created_at=utcnow() - AGO,
+    )  # fmt: skip
+    session.add(row)
+    return row
+
+
+def test_a_copy_with_a_label_goes_with_its_result_and_not_before(database, store, kept):
+    with database.write() as session:
+        job, lease = builders.sending(session, builders.PACS)
+        job.result.object_key = kept("results")
+        copy = labelled(session, job, kept("labelled"))
+        age(session)
+    purge(database, store)
+    assert lies(store, copy.object_key)
+    with database.write() as session:
+        deliveries.stored(session, lease, 0, actor="sender")
+        age(session)
+    assert purge(database, store).results == 1
+    assert not lies(store, copy.object_key)
+    with database.read() as session:
+        assert session.scalars(select(LabelledResult)).all() == []
+
+
+def test_a_rejection_note_stays_until_it_has_arrived(database, store, kept):
+    with database.write() as session:
+        job, lease = builders.sending(session, builders.PACS)
+        deliveries.stored(session, lease, 0, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        note = note_of(session, job, kept("notes"))
+        age(session)
+    assert purge(database, store).notes == 0
+    assert lies(store, note.object_key)
+    with database.write() as session:
+        on_its_way = deliveries.claim(session, "sender", "pacs", 60)
+        deliveries.stored(session, on_its_way, 0, actor="sender")
+    assert purge(database, store).notes == 1
+    assert not lies(store, note.object_key)
+
+
+def test_the_sweep_of_orphans_leaves_labelled_copies_and_notes(database, store, kept):
+    with database.write() as session:
+        job, lease = builders.sending(session, builders.PACS)
+        deliveries.stored(session, lease, 0, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        rows = [labelled(session, job, kept("labelled")), note_of(session, job, kept("notes"))]
+    orphan = kept("notes")
+    assert retention.sweep_orphans(database, store, utcnow() + timedelta(hours=1)) == 1
+    assert not lies(store, orphan)
+    assert all(lies(store, row.object_key) for row in rows)
 
 
 def test_an_original_stays_until_it_has_arrived(database, store):
