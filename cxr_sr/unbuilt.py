@@ -20,11 +20,6 @@ def asked_for(settings: Settings) -> Iterator[str]:
         key = f"destinations.{number}"
         if destination.storage_commitment:
             yield f"{key}.storage_commitment: storage commitment is not built yet; leave it out"
-        if destination.label != "none":
-            yield f"{key}.label: labels in the image are not built yet; the header always says what it is"
-    for number, rule in enumerate(settings.rules):
-        if rule.forward_original == "if_missing":
-            yield f"rules.{number}.forward_original: only never and always are built yet"
     if not settings.storage.url.startswith("file:"):
         yield "storage.url: only file:// is built yet"
 

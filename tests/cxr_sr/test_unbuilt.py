@@ -13,8 +13,6 @@ PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
     ("given", "key"),
     [
         ({"destinations": [{**PACS, "storage_commitment": True}]}, "destinations.0.storage_commitment"),
-        ({"destinations": [{**PACS, "label": "burned"}]}, "destinations.0.label"),
-        ({"rules": [{"name": "x", "forward_original": "if_missing"}]}, "rules.0.forward_original"),
         ({"storage": {"url": "s3://bucket/prefix"}}, "storage.url"),
     ],
 )
