@@ -21,6 +21,7 @@ from pydicom.datadict import dictionary_VR
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import data_element_generator
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import BaseTag
 from pydicom.valuerep import BYTES_VR, EXPLICIT_VR_LENGTH_32
 
@@ -200,9 +201,18 @@ def _read(stream: BinaryIO, start: int, syntax: str, *, last: int | None = None)
     encoding = _encoding(elements)
     found.ds = Dataset(elements)
     found.ds.set_original_encoding(implicit, little, encoding)
+    _resolve(found.ds, little)
     if last is None:
         _find_pixels(found, stream, implicit, little, size)
     return found
+
+
+def _resolve(ds: Dataset, little: bool) -> None:
+    """Give attributes of implicit VR that may be signed or not the VR that the pixels have."""
+    try:
+        correct_ambiguous_vr(ds, little)
+    except Exception:  # noqa: BLE001, S110 - pydicom raises anything for odd values; those stay as they are
+        pass
 
 
 def _deferred(raw: RawDataElement, bounded: _Bounded, found: Header) -> RawDataElement | None:

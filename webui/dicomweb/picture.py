@@ -27,6 +27,10 @@ FUNCTIONS = ("linear", "linear-exact", "sigmoid")
 _BLOCK_BYTES = 4 << 20
 
 
+class OutsideImage(Exception):
+    """The region that is asked for lies outside of the image."""
+
+
 @dataclass(frozen=True)
 class Window:
     """Centre and width in units of the Modality LUT's output, and the function (PS3.3, C.11.2.1.2 and 3)."""
@@ -100,7 +104,8 @@ def render(pixels: Pixels, blocks: Blocks, window: Window | None = None) -> Grey
 def fit(picture: Image.Image, viewport: Viewport | None, size: tuple[int, int]) -> Image.Image:
     """The region of a picture scaled into the viewport, its proportions kept.
 
-    size: columns and rows that the region counts in; the picture may be a smaller copy.
+    size: columns and rows that the region counts in; the picture may be a smaller copy. Raises
+    :class:`OutsideImage`.
     """
     if viewport is None:
         return picture
@@ -114,7 +119,7 @@ def fit(picture: Image.Image, viewport: Viewport | None, size: tuple[int, int]) 
         round(min(size[1], viewport.top + abs(height)) * down),
     )
     if box[2] <= box[0] or box[3] <= box[1]:
-        raise ValueError("the region lies outside of the image")
+        raise OutsideImage
     if box != (0, 0, *picture.size):
         picture = picture.crop(box)
     if width < 0:
@@ -132,10 +137,11 @@ def fit(picture: Image.Image, viewport: Viewport | None, size: tuple[int, int]) 
 def encode(picture: Image.Image, media: str, quality: int = 90) -> bytes:
     """The picture as a file. quality: 1 to 100, of a JPEG."""
     buffer = BytesIO()
-    options: dict[str, Any] = {"image/jpeg": {"quality": quality}, "image/png": {"compress_level": 1}}.get(
-        media, {}
-    )
-    picture.save(buffer, FORMATS[media], **options)
+    options: dict[str, dict[str, Any]] = {
+        "image/jpeg": {"quality": quality},
+        "image/png": {"compress_level": 1},
+    }
+    picture.save(buffer, FORMATS[media], **options.get(media, {}))
     return buffer.getvalue()
 
 
@@ -156,7 +162,7 @@ def _shades(pixels: Pixels, blocks: Blocks, window: Window | None) -> Grey:
     """UInt8[2**allocated]: the shade of each state of the container; padding is black."""
     stored = pixels.values()
     values = _modality(stored, pixels.ds)
-    hidden = _padding(stored, pixels.ds)
+    hidden = _padding(stored, pixels)
     window = window or own_window(pixels.ds)
     table = None
     if window is not None:
@@ -221,14 +227,16 @@ def _voi(values: npt.NDArray[Any], ds: Dataset) -> npt.NDArray[np.float64] | Non
     return (found - low) / max(high - low, 1e-9)
 
 
-def _padding(stored: npt.NDArray[np.int32], ds: Dataset) -> npt.NDArray[np.bool_] | None:
+def _padding(stored: npt.NDArray[np.int32], pixels: Pixels) -> npt.NDArray[np.bool_] | None:
     """Bool[2**allocated]: which states of the container mean that there is no pixel (PS3.3, C.7.5.1.1.2)."""
+    ds, half = pixels.ds, 1 << (pixels.allocated - 1)
     try:
-        first = int(ds.PixelPaddingValue)
-        last = int(ds.get("PixelPaddingRangeLimit", first))
+        ends = [int(ds.PixelPaddingValue), int(ds.get("PixelPaddingRangeLimit", ds.PixelPaddingValue))]
     except (AttributeError, TypeError, ValueError):
         return None
-    return (stored >= min(first, last)) & (stored <= max(first, last))
+    if pixels.signed:  # written as unsigned by some
+        ends = [end - 2 * half if end >= half else end for end in ends]
+    return (stored >= min(ends)) & (stored <= max(ends))
 
 
 def _range(
@@ -242,7 +250,8 @@ def _range(
         counts[hidden] = 0
     order = np.argsort(values, kind="stable")
     share = np.cumsum(counts[order]) / max(1, counts.sum())
-    low, high = (values[order[min(np.searchsorted(share, part), order.size - 1)]] for part in (0.001, 0.999))
+    places = np.minimum(np.searchsorted(share, (0.001, 0.999)), order.size - 1)
+    low, high = values[order[places]]
     return float(low), float(max(high, low + 1))
 
 

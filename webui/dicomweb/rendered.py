@@ -75,11 +75,14 @@ def series_rendered(study: str, series: str) -> Response:
     "Render an instance (WADO-RS)", tag="dicomweb", answers={200: "image/jpeg"}, problems=(406, 409, 410)
 )
 def rendered(study: str, series: str, instance: str) -> Response:
-    """JPEG, PNG or GIF of 8 bits. `viewport=W,H[,X,Y,W,H]`, `window=CENTRE,WIDTH,FUNCTION`, `quality=1..100`."""
+    """JPEG, PNG or GIF of 8 bits.
+
+    `viewport=W,H[,X,Y,W,H]`, `window=CENTRE,WIDTH,FUNCTION`, `quality=1..100`.
+    """
     one = resources.one(study, series, instance)
     wanted = _wanted(choose([Offer(media, multipart=False) for media in FORMATS]).media)
     resources.note("rendered", study, instance)
-    return _warned(answers.alone(_made(one, wanted)), one, wanted)
+    return _warned(answers.alone(_made(one, wanted)), one)
 
 
 @blueprint.get(f"{_INSTANCE}/frames/<numbers>/rendered")
@@ -142,7 +145,7 @@ def _several(found: list[Instance], study: str) -> Response:
     wanted = _wanted(chosen.media)
     resources.note("rendered", study, count=len(found) if chosen.multipart else 1)
     if not chosen.multipart:
-        return _warned(answers.alone(_made(one, wanted)), one, wanted)
+        return _warned(answers.alone(_made(one, wanted)), one)
     store = services().store
     sound = [instance for instance in found if instance.accepted]
     parts = [
@@ -163,7 +166,7 @@ def _made(instance: Instance, wanted: Wanted) -> Outgoing:
     return Outgoing(wanted.media, lambda: [data], len(data))
 
 
-def _warned(response: Response, instance: Instance, wanted: Wanted) -> Response:
+def _warned(response: Response, instance: Instance) -> Response:
     ignored = sorted(_IGNORED & set(request.args))
     texts = [f"The {name} parameter is not supported and has been ignored." for name in ignored]
     if instance.transfer_syntax_uid not in NATIVE and not instance.is_result:
@@ -178,10 +181,8 @@ def _picture(store: ObjectStore, instance: Instance, wanted: Wanted) -> bytes:
         with header.opened(store, instance.object_key, most=most) as found:
             if found.syntax in NATIVE:
                 return _from_pixels(found, wanted)
-    except (header.Unreadable, AttributeError, TypeError) as error:
+    except (header.Unreadable, AttributeError, TypeError, ValueError) as error:
         raise Conflict("The header of this object cannot be read.", kind="unreadable") from error
-    except ValueError as error:
-        raise _bad(str(error)) from error
     if wanted.window is not None:
         raise ApiProblem(
             "These pixels are stored compressed: a window can be applied to the frame, not here.",
@@ -198,8 +199,7 @@ def _from_pixels(found: Header, wanted: Wanted) -> bytes:
     length = frames.frame_length(found)
     with _turn():
         shown = picture.render(pixels, lambda: frames.frame_chunks(found, length), wanted.window)
-        made = picture.fit(Image.fromarray(shown), wanted.viewport, (pixels.columns, pixels.rows))
-        return picture.encode(made, wanted.media, wanted.quality)
+        return _fitted(Image.fromarray(shown), (pixels.columns, pixels.rows), wanted)
 
 
 def _from_preview(store: ObjectStore, instance: Instance, wanted: Wanted) -> bytes:
@@ -208,11 +208,15 @@ def _from_preview(store: ObjectStore, instance: Instance, wanted: Wanted) -> byt
         with Image.open(BytesIO(stream.read()), formats=["PNG"]) as preview:
             shown = preview.convert("L")
         size = (instance.columns or shown.width, instance.rows or shown.height)
-        try:
-            made = picture.fit(shown, wanted.viewport, size)
-        except ValueError as error:
-            raise _bad(str(error)) from error
-        return picture.encode(made, wanted.media, wanted.quality)
+        return _fitted(shown, size, wanted)
+
+
+def _fitted(shown: Image.Image, size: tuple[int, int], wanted: Wanted) -> bytes:
+    try:
+        made = picture.fit(shown, wanted.viewport, size)
+    except picture.OutsideImage:
+        raise _bad("the region lies outside of the image") from None
+    return picture.encode(made, wanted.media, wanted.quality)
 
 
 @contextmanager
