@@ -23,8 +23,18 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer
 
-from pacs_node import header, statuses
-from pacs_node.commandset import C_CANCEL_RQ, C_ECHO_RQ, C_STORE_RQ, Command, CommandError, parse
+from pacs_node import header, normalized, statuses
+from pacs_node.commandset import (
+    C_CANCEL_RQ,
+    C_ECHO_RQ,
+    C_STORE_RQ,
+    N_ACTION_RQ,
+    N_EVENT_REPORT_RQ,
+    N_EVENT_REPORT_RSP,
+    Command,
+    CommandError,
+    parse,
+)
 from pacs_node.guests import Guest
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check
 from pacs_node.sockets import ClosingSocket
@@ -45,6 +55,11 @@ class Node(Protocol):
 
     limits: Limits
     spool: Spool
+    services: frozenset[str]
+    """SOP classes whose N-ACTION and N-EVENT-REPORT are served."""
+
+    def serve(self, request: normalized.Request, assoc: Acceptor) -> Answer:
+        """Answer an N-ACTION or N-EVENT-REPORT."""
 
     def judge(self, assoc: Acceptor) -> Rejection | None:
         """Whether this association may be established; if so it counts from here on."""
@@ -77,6 +92,7 @@ class Acceptor(Association):
         self.acceptor.ae_title = listener.ae_title
         self.acceptor.implementation_class_uid = ae.implementation_class_uid
         self.acceptor.implementation_version_name = ae.implementation_version_name
+        self.reports = normalized.Reports(self)
 
     @property
     def encrypted(self) -> bool:
@@ -102,6 +118,7 @@ class Acceptor(Association):
             self.cut()
             self.dul.join(5)
             self.dimse.discard()
+            self.reports.close()
             self.node.gone(self)
 
     def cut(self) -> None:
@@ -117,6 +134,9 @@ class Acceptor(Association):
         self.dul.to_user_queue.put(None)  # type: ignore[arg-type] # wakes a thread that waits for a request which will not come
 
     def _serve_request(self, msg: Any, context_id: int) -> None:
+        if isinstance(msg, normalized.Request):
+            self._send(normalized.response(msg, self._served(msg)), context_id)
+            return
         if not isinstance(msg, Received):
             super()._serve_request(msg, context_id)
             return
@@ -133,8 +153,18 @@ class Acceptor(Association):
         rsp.Status = answer.status
         if answer.comment:
             rsp.ErrorComment = answer.comment[:64]  # type: ignore[assignment]
+        self._send(rsp, context_id)
+
+    def _send(self, rsp: Any, context_id: int) -> None:
         if self.is_established:
             self.dimse.send_msg(rsp, context_id)
+
+    def _served(self, request: normalized.Request) -> Answer:
+        try:
+            return self.node.serve(request, self)
+        except Exception as error:  # noqa: BLE001 - an answer is owed whatever happened
+            log.error("request.failed", caller=request.caller.ae_title, error=where(error))
+            return Answer(statuses.PROCESSING_FAILURE, "internal error")
 
     def _answer(self, received: Received) -> Answer:
         """The status of one object; whatever goes wrong here is an answer too."""
@@ -251,7 +281,7 @@ class _Dimse(DIMSEServiceProvider):
     def __init__(self, assoc: Acceptor) -> None:
         super().__init__(assoc)
         self._command = bytearray()
-        self._receiving: Received | None = None
+        self._receiving: Received | normalized.Request | None = None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take a P-DATA of the peer. What makes no sense aborts the association (Evt19)."""
@@ -269,6 +299,8 @@ class _Dimse(DIMSEServiceProvider):
     def get_msg(self, block: bool = False) -> Any:
         """The next request, or (None, None); waits a little for one while the peer is silent."""
         dul: Any = self.dul
+        assoc: Any = self.assoc
+        assoc.reports.send()
         if block or dul.pause <= 0.001:
             return super().get_msg(block)
         try:
@@ -287,7 +319,7 @@ class _Dimse(DIMSEServiceProvider):
             except queue.Empty:
                 return
             item: Any = msg
-            if isinstance(item, Received):
+            if isinstance(item, Received | normalized.Request):
                 item.incoming.discard()
 
     def _take(self, context_id: int, fragment: bytes) -> None:
@@ -320,10 +352,24 @@ class _Dimse(DIMSEServiceProvider):
             whole.presentation_data_value_list.append((context_id, b"\x03" + encoded))
             super().receive_primitive(whole)
             return
-        cx = self.assoc._accepted_cx.get(context_id)
-        if command.field != C_STORE_RQ or not command.has_data_set or cx is None:
+        assoc: Any = self.assoc
+        if command.field == N_EVENT_REPORT_RSP and not command.has_data_set:
+            if not assoc.reports.answered(command):
+                raise CommandError("an answer to nothing that we said")
+            return
+        cx = assoc._accepted_cx.get(context_id)
+        normal = cx is not None and cx.abstract_syntax in assoc.node.services
+        served = command.field in ((N_ACTION_RQ, N_EVENT_REPORT_RQ) if normal else (C_STORE_RQ,))
+        if not served or not command.has_data_set or cx is None:
             raise CommandError(f"request {command.field:04X} is not one that we serve here")
-        self._receiving = self._open(context_id, command, str(cx.abstract_syntax), str(cx.transfer_syntax[0]))
+        opened = self._listen if normal else self._open
+        self._receiving = opened(context_id, command, str(cx.abstract_syntax), str(cx.transfer_syntax[0]))
+
+    def _listen(
+        self, context_id: int, command: Command, abstract_syntax: str, transfer_syntax: str
+    ) -> normalized.Request:
+        assoc: Any = self.assoc
+        return normalized.Request(assoc.caller, context_id, abstract_syntax, transfer_syntax, command)
 
     def _open(
         self, context_id: int, command: Command, abstract_syntax: str, transfer_syntax: str

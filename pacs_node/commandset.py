@@ -1,6 +1,6 @@
 """The command set of a DIMSE request, read by hand: Implicit VR Little Endian, group 0000, nothing nested.
 
-A library's reader would decode whatever else a peer put there; four elements are all that the receiver needs.
+A library's reader would decode whatever else a peer put there; the receiver needs a few elements alone.
 """
 
 from __future__ import annotations
@@ -11,8 +11,12 @@ from dataclasses import dataclass
 C_STORE_RQ = 0x0001
 C_ECHO_RQ = 0x0030
 C_CANCEL_RQ = 0x0FFF
+N_EVENT_REPORT_RQ = 0x0100
+N_EVENT_REPORT_RSP = 0x8100
+N_ACTION_RQ = 0x0130
 
 _NO_DATA_SET = 0x0101
+_TYPE_ID = {N_EVENT_REPORT_RQ: 0x1002, N_ACTION_RQ: 0x1008}
 
 
 class CommandError(ValueError):
@@ -31,6 +35,10 @@ class Command:
     move_originator: str = ""
     """AE title of whoever asked for the move that this is a part of."""
     move_message_id: int | None = None
+    type_id: int = 0
+    """Of an action or an event."""
+    status: int = 0
+    """Of a response."""
 
 
 def parse(data: bytes) -> Command:
@@ -52,10 +60,12 @@ def parse(data: bytes) -> Command:
         field=field,
         message_id=message_id,
         has_data_set=_us(found, 0x0800) != _NO_DATA_SET,
-        sop_class_uid=_uid(found.get(0x0002, b"")),
-        sop_instance_uid=_uid(found.get(0x1000, b"")),
+        sop_class_uid=_uid(found.get(0x0002) or found.get(0x0003, b"")),  # affected, or requested
+        sop_instance_uid=_uid(found.get(0x1000) or found.get(0x1001, b"")),
         move_originator=_uid(found.get(0x1030, b"")),
         move_message_id=_us(found, 0x1031) if len(found.get(0x1031, b"")) >= 2 else None,
+        type_id=_us(found, _TYPE_ID[field]) if field in _TYPE_ID else 0,
+        status=_us(found, 0x0900) if field == N_EVENT_REPORT_RSP else 0,
     )
 
 

@@ -17,8 +17,9 @@ import threading
 import time
 import warnings
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import deepcopy
+from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -27,9 +28,10 @@ from pynetdicom import _config as pynetdicom_config
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
-from pacs_node import identity
+from pacs_node import identity, statuses
 from pacs_node.acceptor import Acceptor
 from pacs_node.guests import Guest, Guests
+from pacs_node.normalized import Request
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.spool import Spool
 from pacs_node.tls import Credentials
@@ -46,6 +48,9 @@ _TLS_HANDSHAKE = b"\x16"
 """First byte of a TLS connection (RFC 8446 section 5.1); no DICOM PDU begins so."""
 _EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
+Service = Callable[[Request, Acceptor], Answer]
+"""Answers the N-ACTION and N-EVENT-REPORT requests of one SOP class."""
+
 
 def quiet_library() -> None:
     """Keep the libraries from logging: their messages repeat what peers send, their errors are tracebacks."""
@@ -61,9 +66,10 @@ class Server:
     """A listening C-ECHO and C-STORE SCP; `port` and `tls_port` are the bound ones, 0 where there is none.
 
     `admit` says whether a caller may associate; `store` is called once for each whole object, in the
-    thread of its association, and answers for it. `tls` is a port and what to show there; without it, or
-    beside it, `port` None opens no plain listener. Close it with :meth:`close`. Raises OSError when a port
-    cannot be had.
+    thread of its association, and answers for it; `services`, by SOP class, answer N-ACTION and
+    N-EVENT-REPORT. `tls` is a port and what to show there; without it, or beside it, `port` None opens no
+    plain listener. `suspect` hears of callers whose certificate or cipher was not accepted, and why. Close it
+    with :meth:`close`. Raises OSError when a port cannot be had.
     """
 
     def __init__(
@@ -78,9 +84,13 @@ class Server:
         admit: Callable[[Caller], Rejection | None],
         store: Callable[[Received], Answer],
         tls: tuple[int, Credentials] | None = None,
+        suspect: Callable[[Caller, str], None] = lambda _caller, _why: None,
+        services: Mapping[str, Service] = MappingProxyType({}),
     ) -> None:
         quiet_library()
+        self.services, self._services = frozenset(services), services
         self.limits, self.spool, self.admit, self.store = limits, spool, admit, store
+        self.suspect = suspect
         self.closing = False
         self.guests = Guests(limits)
         self._refused: Counter[str] = Counter()
@@ -139,6 +149,12 @@ class Server:
     def gone(self, assoc: Acceptor) -> None:
         """The association has ended, its connection is closed."""
         self.guests.leave(assoc.guest)
+
+    def serve(self, request: Request, assoc: Acceptor) -> Answer:
+        """Answer an N-ACTION or N-EVENT-REPORT by the service of its SOP class."""
+        if request.command.sop_class_uid != request.abstract_syntax:
+            return Answer(statuses.NO_SUCH_SOP_CLASS, "SOP class of command and context differ")
+        return self._services[request.abstract_syntax](request, assoc)
 
     def judge(self, assoc: Acceptor) -> Rejection | None:
         """Whether this association may be established; if so it counts from here on."""
@@ -261,6 +277,7 @@ class Listener(ThreadedAssociationServer):
         except ssl.SSLError as error:
             self.node.refused("tls")
             log.warning("tls.refused", address=guest.address, why=unheard(error))
+            self.node.suspect(Caller("", "", guest.address), f"TLS: {unheard(error)}")
             return False
         except OSError:
             return False
