@@ -13,23 +13,29 @@ from typing import TYPE_CHECKING
 from cxr_sr.unbuilt import asked_for
 
 if TYPE_CHECKING:
-    from config import Destination, Settings
+    from config import Settings
+    from config.network import Remote
 
 MIB = 2**20
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What one check found; `message` says what to do where `ok` is False."""
+    """What one check found; `message` says what to do where `ok` is False or `warn` True."""
 
     name: str
     ok: bool
     message: str
     seconds: float = 0.0
+    warn: bool = False
 
 
 class Unfit(Exception):
     """A check did not pass; the message says why and what to do."""
+
+
+class Caution(Exception):
+    """A check passed for now; the message says what is to be done before it does not."""
 
 
 def examine(config: Path | None) -> Iterator[Check]:
@@ -44,27 +50,34 @@ def examine(config: Path | None) -> Iterator[Check]:
     missing = list(asked_for(settings))
     yield Check("configuration", not missing, "; ".join(missing) or f"read; data in {settings.data_dir}")
     for name, check in checks(settings):
-        began = time.monotonic()
+        began, warn = time.monotonic(), False
         try:
             ok, message = True, check(settings)
+        except Caution as caution:
+            ok, message, warn = True, str(caution), True
         except Exception as error:  # noqa: BLE001 - whatever is wrong is what the doctor is to report
             from cxr_sr.cli import explain
 
             ok, message = False, explain(error)
-        yield Check(name, ok, message, round(time.monotonic() - began, 3))
+        yield Check(name, ok, message, round(time.monotonic() - began, 3), warn)
 
 
 def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
     """Names and functions of all checks but that of the configuration itself."""
+    dicom = settings.dicom
+    doors = [] if dicom.tls and dicom.tls.only else [("dicom port", dicom.host, dicom.port)]
+    doors += [("tls port", dicom.host, dicom.tls.port)] if dicom.tls else []
     found: list[tuple[str, Callable[[Settings], str]]] = [
         ("storage", check_storage),
         ("database", check_database),
         ("device", check_device),
         ("model", check_model),
-        ("dicom port", lambda s: check_port(s, "receiver", s.dicom.host, s.dicom.port)),
+        *[(name, partial(check_port, role="receiver", host=host, port=port)) for name, host, port in doors],
         ("web port", lambda s: check_port(s, "web", s.web.host, s.web.port)),
     ]
+    found += [("tls", check_tls), ("certificates", check_certificates)]
     found += [(f"destination {d.name}", partial(check_echo, destination=d)) for d in settings.destinations]
+    found += [(f"archive {a.name}", partial(check_echo, destination=a)) for a in settings.archives]
     if not settings.destinations:
         found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
     return found
@@ -173,14 +186,48 @@ def _alive_here(settings: Settings, role: str) -> bool:
         database.close()
 
 
-def check_echo(settings: Settings, *, destination: Destination) -> str:
-    """C-ECHO a destination."""
+def check_tls(settings: Settings) -> str:
+    """Whether the listener's certificate can be used as it lies there now."""
+    from pacs_node.tls import PROFILES, TlsError, server_credentials
+
+    tls = settings.dicom.tls
+    if tls is None:
+        return "no TLS listener is configured"
+    try:
+        server_credentials(tls)
+    except TlsError as error:
+        raise Unfit(f"{error}; a receiver that is running keeps what it has until it is restarted") from None
+    callers = "callers show a certificate" if tls.ca else "callers show none"
+    return f"{PROFILES[tls.profile].section}, {callers}"
+
+
+def check_certificates(settings: Settings) -> str:
+    """Whether a configured certificate has expired or will soon."""
+    from db.types import utcnow
+    from pacs_node.certificates import certificates
+
+    now, found = utcnow(), certificates(settings)
+    troubled = [(one, trouble) for one in found if (trouble := one.trouble(now))]
+    said = "; ".join(f"{', '.join(one.keys)} ({one.path}) {trouble}" for one, trouble in troubled)
+    if any(one.until is None or one.until <= now for one, _ in troubled):
+        raise Unfit(said)
+    if troubled:
+        raise Caution(said)
+    if not found:
+        return "none configured"
+    first = min(found, key=lambda one: str(one.until))
+    return f"{len(found)}, the first to expire is {first.keys[0]} on {first.until:%Y-%m-%d}"
+
+
+def check_echo(settings: Settings, *, destination: Remote) -> str:
+    """C-ECHO a destination or an archive; by DICOMweb, search for one study."""
     from pacs_node.echo import echo
 
     answer = echo(destination, settings.dicom)
     if not answer.ok:
-        ours = settings.dicom.ae_title
-        advice = f"check its address and AE title, and whether it knows {ours}"
-        raise Unfit(f"{destination.ae_title}: {answer.message}; {advice}")
+        raise Unfit(answer.message)
+    if destination.kind == "dicomweb":
+        return f"{answer.message} in {answer.seconds:.2f} s"
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
-    return f"{where} answers C-ECHO in {answer.seconds:.2f} s"
+    how = " over TLS" if destination.tls else ""
+    return f"{where} answers C-ECHO{how} in {answer.seconds:.2f} s"

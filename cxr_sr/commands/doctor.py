@@ -15,9 +15,10 @@ from cxr_sr.options import config_option, json_option, print_json
 @json_option
 @config_option
 def doctor(as_json: bool, config: Path | None) -> None:
-    """Check configuration, storage, database, model, device, ports, and each destination with C-ECHO.
+    """Check configuration, storage, database, model, device, ports, certificates, destinations and archives.
 
-    One line each; the exit status is 1 when one fails.
+    Destinations and archives with C-ECHO, through TLS where it is configured. One line each; the exit status
+    is 1 when one fails. A certificate that expires within 30 days is a warning.
     """
     from cxr_sr.doctor import examine
 
@@ -25,7 +26,8 @@ def doctor(as_json: bool, config: Path | None) -> None:
     for check in examine(config):
         found.append(check)
         if not as_json:
-            click.echo(f"{'ok  ' if check.ok else 'FAIL'}  {check.name}: {check.message}")
+            word = ("warn" if check.warn else "ok") if check.ok else "FAIL"
+            click.echo(f"{word:4}  {check.name}: {check.message}")
     failed = [check.name for check in found if not check.ok]
     if as_json:
         print_json({"ok": not failed, "checks": [dataclasses.asdict(check) for check in found]})

@@ -6,9 +6,17 @@ import socket
 import pytest
 
 from config import Destination, Settings
+from config.network import Archive as ConfiguredArchive
 from cxr_sr import cli, doctor
 from db.presence import Presence
 from pacs_node.archive import Archive
+from tests.pacs_node.certificates import Authority
+from tests.pacs_node.nodes import make_settings, receiving
+
+
+@pytest.fixture
+def authority(tmp_path):
+    return Authority(tmp_path / "ca")
 
 
 def test_a_healthy_store_is_written_read_back_and_left_clean(settings, store):
@@ -58,7 +66,7 @@ def test_destinations_are_echoed(settings, tmp_path, free_port):
         here = Destination(name="here", ae_title="DEMO_PACS", host="127.0.0.1", port=archive.port)
         assert "answers C-ECHO" in doctor.check_echo(settings, destination=here)
     gone = Destination(name="gone", ae_title="DEMO_PACS", host="127.0.0.1", port=free_port())
-    with pytest.raises(doctor.Unfit, match="check its address and AE title"):
+    with pytest.raises(doctor.Unfit, match="nothing listens there"):
         doctor.check_echo(settings, destination=gone)
 
 
@@ -77,3 +85,77 @@ def test_a_model_that_is_not_there_is_named(data_dir):
     settings = Settings(data_dir=data_dir, enhancer={"model": "nowhere"})
     with pytest.raises(Exception, match="nowhere"):
         doctor.check_model(settings)
+
+
+def configured(data_dir, authority, **dicom):
+    pair = authority.issue("server", **dicom)
+    tls = {"port": 0, "cert": pair.cert, "key": pair.key, "ca": authority.ca}
+    return Settings(data_dir=data_dir, dicom={"port": 0, "tls": tls})
+
+
+def test_sound_certificates_are_told_with_the_first_end(data_dir, authority):
+    settings = configured(data_dir, authority)
+    assert doctor.check_tls(settings) == "PS3.15 B.12, callers show a certificate"
+    assert doctor.check_certificates(settings).startswith("2, the first to expire is dicom.tls.cert on 20")
+    plain = Settings(data_dir=data_dir)
+    assert doctor.check_tls(plain) == "no TLS listener is configured"
+    assert doctor.check_certificates(plain) == "none configured"
+
+
+def test_a_certificate_that_expires_within_thirty_days_is_a_warning_and_an_expired_one_a_failure(
+    data_dir, authority
+):
+    with pytest.raises(doctor.Caution, match=r"dicom.tls.cert .* expires on .*, in 28 days; replace it"):
+        doctor.check_certificates(configured(data_dir, authority, days=29))
+    with pytest.raises(doctor.Unfit, match=r"dicom.tls.cert .* has expired on"):
+        doctor.check_certificates(configured(data_dir, authority, days=-1))
+
+
+def test_a_broken_new_certificate_shows(data_dir, authority):
+    settings = configured(data_dir, authority)
+    settings.dicom.tls.cert.write_text("half a file")
+    with pytest.raises(doctor.Unfit, match="a receiver that is running keeps what it has"):
+        doctor.check_tls(settings)
+    with pytest.raises(doctor.Unfit, match="holds no certificate in PEM"):
+        doctor.check_certificates(settings)
+
+
+def test_a_warning_is_no_failure(monkeypatch, capsys, tmp_path):
+    def soon(_settings):
+        raise doctor.Caution("expires on 2031-01-01, in 3 days; replace it")
+
+    monkeypatch.setattr(doctor, "checks", lambda _settings: [("certificates", soon)])
+    file = tmp_path / "cxr-sr.toml"
+    file.write_text(f'data_dir = "{tmp_path}/var"\n')
+    assert cli.run(["doctor", "--config", str(file)]) == 0
+    assert "warn  certificates: expires on 2031-01-01" in capsys.readouterr().out
+    assert cli.run(["doctor", "--config", str(file), "--json"]) == 0
+    (_, check) = json.loads(capsys.readouterr().out)["checks"]
+    assert (check["ok"], check["warn"]) == (True, True)
+
+
+def test_an_archive_is_echoed_through_tls_with_a_sentence_for_what_is_wrong(settings, authority, tmp_path):
+    node = make_settings(tmp_path / "node", dicom={"tls": configured(tmp_path, authority).dicom.tls})
+    client = authority.issue("client")
+    given = {"name": "old", "ae_title": "CXR_SR", "host": "127.0.0.1", "tls": True, "tls_ca": authority.ca}
+    given |= {"tls_cert": client.cert, "tls_key": client.key}
+    with receiving(node) as here:
+        given["port"] = here.tls_port
+        assert "answers C-ECHO over TLS" in doctor.check_echo(
+            settings, destination=ConfiguredArchive(**given)
+        )
+        for change, says in (
+            ({"host": "localhost"}, "made out to another name; correct host"),
+            ({"tls_ca": client.cert}, "authority of its certificate is not in tls_ca"),
+            ({"ae_title": "OTHER"}, "it is not called OTHER; correct ae_title"),
+        ):
+            with pytest.raises(doctor.Unfit, match=says):
+                doctor.check_echo(settings, destination=ConfiguredArchive(**(given | change)))
+
+
+def test_the_ports_of_both_doors_are_looked_at_unless_one_stays_closed(data_dir, authority):
+    settings = configured(data_dir, authority)
+    assert {"dicom port", "tls port"} <= {name for name, _ in doctor.checks(settings)}
+    tls = settings.dicom.tls.model_copy(update={"only": True})
+    only = settings.model_copy(update={"dicom": settings.dicom.model_copy(update={"tls": tls})})
+    assert "dicom port" not in {name for name, _ in doctor.checks(only)}
