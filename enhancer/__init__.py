@@ -10,6 +10,7 @@ scikit-image alone.
 from __future__ import annotations
 
 from enhancer.consistency import Consistency
+from enhancer.domain import Domain
 from enhancer.errors import (
     DataError,
     DeviceError,
@@ -27,6 +28,7 @@ __all__ = [
     "Consistency",
     "DataError",
     "DeviceError",
+    "Domain",
     "EnhancerError",
     "IdentityModel",
     "Model",

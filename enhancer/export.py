@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 
 from enhancer.checkpoint import load_checkpoint
+from enhancer.domain import Domain
 from enhancer.errors import EnhancerError
 from enhancer.modelfile import DIGESTS, SHIPPED, write_model
 from enhancer.networks.generator import Generator
@@ -37,6 +38,7 @@ def export(checkpoint: Path, name: str, version: str, folder: Path = SHIPPED) ->
         iterations=str(saved["iteration"]),
         minutes=f"{saved['seconds'] / 60:.1f}",
         stage=recipe.stage,
+        domain=Domain().as_json(),
     )
     table = folder / DIGESTS.name
     digests = json.loads(table.read_text(encoding="ascii")) if table.is_file() else {}

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from enhancer.device import Placement, place
+from enhancer.domain import Domain
 from enhancer.errors import ModelInputError, ModelOutputError
 from enhancer.modelfile import ModelFile, locate, read_model
 from enhancer.normalise import affine_of
@@ -39,6 +40,8 @@ class ModelInfo:
     """Where and in which precision it runs, e.g. `cpu, bfloat16`."""
     card: Path | None
     """The model card, if one lies beside the file."""
+    domain: Domain | None = None
+    """What it has learnt from; None of a model that learns nothing."""
 
 
 class Model(abc.ABC):
@@ -92,6 +95,7 @@ class NetworkModel(Model):
             scales=file.scales,
             device=placement.label,
             card=file.card,
+            domain=file.domain,
         )
 
     def _enhance(self, lr: Float32, scale: int, progress: Progress) -> Float32:

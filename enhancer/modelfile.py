@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from enhancer.domain import Domain
 from enhancer.errors import ModelFileError
 from enhancer.networks.generator import Generator
 
@@ -32,6 +33,7 @@ class ModelFile:
     version: str
     scales: tuple[int, ...]
     metadata: dict[str, str]
+    domain: Domain
     generator: Generator
 
     @property
@@ -94,6 +96,7 @@ def read_model(path: Path) -> ModelFile:
         version=metadata["version"],
         scales=scales,
         metadata=metadata,
+        domain=Domain.from_json(metadata["domain"]) if "domain" in metadata else Domain(),
         generator=generator.eval().requires_grad_(False),
     )
 

@@ -16,6 +16,7 @@ from PIL import Image
 from config.settings import EnhancerSettings
 from enhancer import EnhancerError
 from pacs_node import derive, geometry, provenance, recipe, rules, uids
+from pacs_node.caveats import caveats
 from pacs_node.enhancement import Enlarger, derive_from, enhance_image
 from pacs_node.errors import Refused
 from pacs_node.examine import Examination, Examiner
@@ -135,7 +136,10 @@ def _enhance(
             weights_digest=info.digest,
             scale=chosen,
         )
-        how = Derivation(names, chosen, info, WITHOUT_NODE, datetime.now().astimezone(), enhanced.consistency)
+        told = enhanced.consistency
+        cautions = caveats(examined.header, fmt.rows, fmt.columns, info.domain, told)
+        words = tuple(caution.words for caution in cautions)
+        how = Derivation(names, chosen, info, WITHOUT_NODE, datetime.now().astimezone(), told, words)
         ds = derive_from(examined, enhanced.values, how)
         _write(target, lambda path: derive.write_file(ds, path))
     rows, columns = np.shape(enhanced.values)

@@ -11,10 +11,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Protocol
 from uuid import UUID
 
+from pydicom.charset import convert_encodings, decode_bytes, encode_string
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.valuerep import DSfloat
+from pydicom.valuerep import TEXT_VR_DELIMS, DSfloat
 
 from pacs_node import codecs, identity, recipe, uids
 
@@ -66,7 +67,8 @@ class ConsistencyFigures(Protocol):
 class Derivation:
     """Everything about the making of one derived object that its source does not know.
 
-    created: aware time of making. station_name: our name on the network. keep_private: private creators whose
+    created: aware time of making. caveats: words about where the result is beyond its model.
+    station_name: our name on the network. keep_private: private creators whose
     elements stay. synthetic_data: write SyntheticData YES; otherwise the source's value is passed on.
     """
 
@@ -76,6 +78,7 @@ class Derivation:
     installation: UUID
     created: datetime
     consistency: ConsistencyFigures | None = None
+    caveats: tuple[str, ...] = ()
     station_name: str = ""
     keep_private: frozenset[str] = field(default_factory=frozenset)
     synthetic_data: bool = False
@@ -153,6 +156,8 @@ def describe(how: Derivation, left_out: list[str] | None = None) -> str:
             f"the grey range (root mean square), {100 * figures.p999:.3g} % (99.9th percentile), "
             f"{100 * figures.maximum:.3g} % (maximum)"
         )
+    if how.caveats:
+        text += f"; caution: {', '.join(_ascii(words) for words in how.caveats)}"
     if left_out:
         text += f"; left out: {', '.join(left_out)}"
     return f"{text}; {RESEARCH_WARNING}."
@@ -272,9 +277,11 @@ def is_own_result(ds: Dataset) -> bool:
 def _equipment_item(ds: Dataset) -> Dataset | None:
     item = Dataset()
     for keyword in recipe.EQUIPMENT:
-        value = ds.get(keyword)
-        if value is not None and value != "":
-            setattr(item, keyword, value)
+        element = ds.get_item(keyword)
+        if element is not None and element.value:
+            item[keyword] = (
+                element  # as it was read: its bytes stay, whatever character set they claim to be in
+            )
     if "Manufacturer" not in item:
         if "ManufacturerModelName" not in item and "StationName" not in item:
             return None
@@ -322,10 +329,14 @@ def _values(ds: Dataset, keyword: str) -> list[object]:
 
 
 def _text(ds: Dataset, keyword: str) -> str:
-    """Text of the source; nothing where its character set cannot be read, as it could not be written
-    either."""
+    """Text of the source, to be written again; nothing where its character set cannot be read or written."""
     text = str(ds.get(keyword) or "").strip()
-    return "" if "�" in text else text
+    encodings = convert_encodings(ds.get("SpecificCharacterSet") or "ISO_IR 6")
+    try:
+        same = decode_bytes(encode_string(text, encodings), encodings, TEXT_VR_DELIMS) == text
+    except (LookupError, ValueError):
+        same = False
+    return text if same and "\ufffd" not in text else ""
 
 
 def _within(first: str, then: str, limit: int) -> str:

@@ -36,6 +36,7 @@ from db.states import Relation
 from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
 from pacs_node import decode, derive, facts, preview, records
+from pacs_node.caveats import caveats
 from pacs_node.enhancement import derive_from, enhance_image
 from pacs_node.errors import GiveUp, Refused, TryLater
 from pacs_node.examine import Examination, Examiner, Limits
@@ -217,13 +218,17 @@ class Worker:
         """Store the derived object and its preview, then commit result and deliveries under the lease."""
         assert examined.image is not None
         info, told = plan.model.info, figures.get("consistency")
+        consistency = Consistency(**told) if told else None
+        fmt = examined.image.format
+        cautions = caveats(examined.header, fmt.rows, fmt.columns, info.domain, consistency)
         how = Derivation(
             uids=plan.uids,
             scale=plan.decision.scale,
             model=info,
             installation=self.installation,
             created=datetime.now().astimezone(),
-            consistency=Consistency(**told) if told else None,
+            consistency=consistency,
+            caveats=tuple(caution.words for caution in cautions),
             station_name=self.settings.dicom.ae_title,
         )
         ds = derive_from(examined, values, how)
@@ -242,6 +247,7 @@ class Worker:
             columns=values.shape[1],
             figures=figures
             | {
+                "caveats": [caution.as_json() for caution in cautions],
                 "seconds": round(time.perf_counter() - began, 3),
                 "model": {"name": info.name, "version": info.version, "digest": info.digest},
             },

@@ -151,6 +151,11 @@ class SourceView(BaseModel):
         )
 
 
+class Caveat(BaseModel):
+    code: str = Field(examples=["fine"])
+    sentence: str
+
+
 class ResultView(BaseModel):
     sop_class_uid: str
     sop_instance_uid: str
@@ -160,6 +165,7 @@ class ResultView(BaseModel):
     columns: int
     created_at: datetime
     figures: dict[str, Any]
+    caveats: list[Caveat] = Field(description="Where the result is beyond its model, or unlike its source.")
     kept: bool
     object: str | None = Field(description="Address of the derived DICOM object.")
     preview: str | None
@@ -178,6 +184,7 @@ class ResultView(BaseModel):
             columns=result.columns,
             created_at=result.created_at,
             figures=result.figures,
+            caveats=[Caveat.model_validate(each) for each in result.figures.get("caveats", [])],
             kept=kept,
             object=f"{base}/result.dcm" if shown else None,
             preview=f"{base}/result.png" if shown and result.preview_key else None,
@@ -302,7 +309,10 @@ Action = Literal["retry", "cancel", "release", "retract"]
 def allowed(job: Job) -> list[Action]:
     """Actions that the job's state allows; retraction is for administrators."""
     found: list[Action] = []
-    if job.state in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED}:
+    lost = {DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
+    if job.state in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED} or (
+        job.state == JobState.RETRACTED and any(d.what == "note" and d.state in lost for d in job.deliveries)
+    ):
         found.append("retry")
     if job.state in {JobState.QUEUED, JobState.HELD, JobState.DELIVERING, JobState.FAILED} or (
         job.state == JobState.RUNNING and not job.cancel_requested
