@@ -35,6 +35,8 @@ COMMANDS: dict[str, Entry] = {
     "bench": Entry("bench", "bench", "Run the project's own benchmarks."),
     "doctor": Entry("doctor", "doctor", "Check configuration, storage, database, model and destinations."),
     "jobs": Entry("jobs", "jobs", "See and steer the job table."),
+    "fetch": Entry("fetch", "fetch", "Enhance studies of an archive as a batch."),
+    "rules": Entry("rules", "rules", "Try the rules of the configuration on files."),
     "user": Entry("people", "user", "Manage the people who may log in."),
     "token": Entry("people", "token", "Manage API tokens for programs."),
     "db": Entry("database", "database", "Upgrade, back up and restore the database."),

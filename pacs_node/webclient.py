@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote_plus
 
 import requests
 from dicomweb_client.web import DICOMwebClient
@@ -139,6 +139,8 @@ class WebSession(requests.Session):
     def send(self, request: requests.PreparedRequest, **options: Any) -> requests.Response:
         """Send a request; with a token that the system accepts no more, once again with a new one."""
         stream = bool(options.pop("stream", False))
+        if request.url and "?" in request.url:
+            request.url = _legible(request.url)
         if request.body is not None:
             options["allow_redirects"] = False
         options["timeout"] = options.get("timeout") or self.timeout
@@ -158,6 +160,12 @@ class WebSession(requests.Session):
         if not stream:
             _read(response, self.timeout[1])
         return response
+
+
+def _legible(url: str) -> str:
+    """Wildcards and spaces as archives expect them: Orthanc takes a quoted asterisk for a letter."""
+    address, _, query = url.partition("?")
+    return f"{address}?{query.replace('%2A', '*').replace('+', '%20')}"
 
 
 def _read(response: requests.Response, seconds: float) -> None:
@@ -335,8 +343,3 @@ def _tls_reason(error: Exception) -> str:
         if known.lower() in text.lower():
             return words
     return "the handshake failed"
-
-
-def path(*parts: str) -> str:
-    """Names as a path, each quoted."""
-    return "/".join(quote(part, safe="") for part in parts)
