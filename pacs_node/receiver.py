@@ -22,6 +22,7 @@ from db.objects import ObjectStore, StoreError, StoreFull, open_store
 from db.presence import Presence
 from pacs_node import codecs, fetched, statuses
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
+from pacs_node.refusals import Refusals
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
 from pacs_node.spool import Spool
 from pacs_node.tls import server_credentials
@@ -69,6 +70,7 @@ class Receiver:
     def __init__(self, settings: Settings, database: Database, store: ObjectStore) -> None:
         self.settings, self.database, self.store = settings, database, store
         dicom = settings.dicom
+        self.refusals = Refusals(database)
         self.credentials = server_credentials(dicom.tls) if dicom.tls else None
         self.spool = Spool(store.spool)
         try:
@@ -91,6 +93,7 @@ class Receiver:
                 admit=self.admit,
                 store=self.put_away,
                 tls=(dicom.tls.port, self.credentials) if dicom.tls and self.credentials else None,
+                suspect=self.refusals.note,
             )
         except OSError:
             self.spool.close()
@@ -106,14 +109,18 @@ class Receiver:
         """Stop listening, let what has begun end for `grace` seconds."""
         self.server.close(grace)
         self.spool.close()
+        self.refusals.close()
 
     def admit(self, caller: Caller) -> Rejection | None:
-        """Who may associate: callers that are allowed, when they mean us."""
+        """Who may associate: callers that are allowed, when they mean us. Others go into the audit trail."""
+        rejection = None
         if not may_call(caller, self.settings.dicom.allow):
-            return CALLING_NOT_RECOGNISED
-        if caller.called_ae_title not in (self.settings.dicom.ae_title, *self.settings.dicom.ae_titles):
-            return CALLED_NOT_RECOGNISED
-        return None
+            rejection = CALLING_NOT_RECOGNISED
+        elif caller.called_ae_title not in (self.settings.dicom.ae_title, *self.settings.dicom.ae_titles):
+            rejection = CALLED_NOT_RECOGNISED
+        if rejection is not None:
+            self.refusals.note(caller, rejection.why)
+        return rejection
 
     def put_away(self, received: Received) -> Answer:
         """Make a received object durable and queue its job; what we had moved to us joins its batch."""
