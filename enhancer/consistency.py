@@ -34,12 +34,24 @@ class Consistency:
 
 def consistency(sr: npt.NDArray[np.float32], lr: npt.NDArray[np.float32], scale: int) -> Consistency:
     """Compares sr float32 [scale*H, scale*W], reduced by antialiased bicubic, with lr float32 [H, W]."""
+    return figures_of(reduced_difference(sr, lr, scale))
+
+
+def reduced_difference(
+    sr: npt.NDArray[np.float32], lr: npt.NDArray[np.float32], scale: int
+) -> npt.NDArray[np.float64]:
+    """What the reduced result has more than its source, float64 [H, W]; ModelInputError for other sizes."""
     height, width = lr.shape
     if sr.shape != (height * scale, width * scale):
         raise ModelInputError(
             f"A result of {sr.shape[1]}x{sr.shape[0]} pixels is not {scale} times {width}x{height}."
         )
-    difference = reduced(sr, scale).astype(np.float64) - lr
+    difference: npt.NDArray[np.float64] = reduced(sr, scale).astype(np.float64) - lr
+    return difference
+
+
+def figures_of(difference: npt.NDArray[np.float64]) -> Consistency:
+    """The figures of a difference [H, W], in its own unit."""
     windows = window_rms(difference)
     return Consistency(
         rms=float(np.sqrt(np.mean(difference**2))),

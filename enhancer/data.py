@@ -108,7 +108,11 @@ def list_patients(data: Path) -> dict[Path, str]:
             f"Neither {data} nor a folder above it has a SOURCES.csv, which tells the patients apart."
         )
     with (root / "SOURCES.csv").open(newline="", encoding="utf-8") as stream:
-        return {root / row["file"]: row["patient"] for row in csv.DictReader(stream) if row["split"] == "val"}
+        try:
+            rows = [row for row in csv.DictReader(stream) if row["split"] == "val"]
+            return {root / row["file"]: row["patient"] for row in rows}
+        except KeyError as error:
+            raise DataError(f"{root / 'SOURCES.csv'} has no column {error}.") from error
 
 
 def images_below(folder: Path, suffixes: Set[str] = SUFFIXES) -> list[Path]:

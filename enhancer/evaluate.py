@@ -1,117 +1,61 @@
 """Image quality against the reductions of a folder's own images, beside bicubic and Lanczos.
 
-Two protocols, kept apart by name:
-
-- `native`: the truth is the image reduced to 256x256, the input that reduced by the scale. The honest one.
-- `seed`: the image is reduced to 256 / scale and enlarged again to 256x256; that soft image is the truth,
-the input
-  is that reduced again. Its figures are high for any method and say little.
-
-Pillow's bicubic does every reduction, on 8 bits. Every method's result is rounded to 8 bits and compared in
-[0, 1].
+The protocols are told in :mod:`enhancer.evaluation.images`. Every method's result is rounded to the grey
+levels of its image and compared in [0, 1].
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from tqdm import tqdm
 
-from enhancer.consistency import consistency
-from enhancer.data import NATIVE_SIDE, half_of, images_below, list_patients, read, reduced, resize, unit
+from enhancer.data import NATIVE_SIDE, SUFFIXES, half_of, images_below, list_patients
 from enhancer.errors import DataError
-from enhancer.metrics import METRICS
+from enhancer.evaluation.images import PROTOCOLS, Pair, Reader, Simulate, make_pair, read_picture, rng_of
+from enhancer.evaluation.judge import Judge, weights_file
+from enhancer.evaluation.measure import Measured, Measurer, Method
+from enhancer.evaluation.report import Report, Row
+from enhancer.evaluation.summary import summarise
+from enhancer.evaluation.worst import Worst
+from enhancer.metrics import ms_ssim
 from enhancer.model import Model, load
+from enhancer.networks.generator import SCALES
 
-UInt8 = npt.NDArray[np.uint8]
-PROTOCOLS = ("native", "seed")
+__all__ = ["SPLITS", "Evaluation", "Report", "Row", "evaluate", "measure"]
 
-
-@dataclass(frozen=True)
-class Row:
-    """Mean figures of one method over one data set (the folder that its images lie in)."""
-
-    dataset: str
-    method: str
-    images: int
-    figures: dict[str, float]
-    """`psnr` in dB, `ssim`, `l1`, `mse` in [0, 1], and `consistency` in grey levels of 255 (RMS)."""
+SPLITS = ("all", "val", "dev", "report")
+"""Every image of the folder; the validation images of its SOURCES.csv; one half of their patients."""
 
 
 @dataclass(frozen=True)
-class Report:
-    """What an evaluation found."""
+class Evaluation:
+    """The figures of every image, from which reports are made."""
 
     protocol: str
     scale: int
-    model: str
-    version: str
-    digest: str
-    device: str
-    patients: str
-    rows: tuple[Row, ...]
+    side: int
+    dose: float | None
+    split: str
+    models: tuple[Model, ...]
+    images: tuple[Measured, ...]
+    worst: Worst
+    missing: tuple[str, ...]
 
-    def row(self, dataset: str, method: str) -> Row:
-        """The figures of a data set by a method; KeyError when there are none."""
-        for row in self.rows:
-            if (row.dataset, row.method) == (dataset, method):
-                return row
-        raise KeyError((dataset, method))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "protocol": self.protocol,
-            "scale": self.scale,
-            "model": {"name": self.model, "version": self.version, "digest": self.digest},
-            "device": self.device,
-            "patients": self.patients,
-            "rows": [
-                {"dataset": row.dataset, "method": row.method, "images": row.images, **row.figures}
-                for row in self.rows
-            ],
-        }
-
-    def as_json(self) -> str:
-        return json.dumps(self.to_dict(), indent=2)
-
-    def table(self) -> str:
-        """A table for people."""
-        columns = f"{'data set':<14}{'method':<12}{'images':>7}{'PSNR dB':>10}{'gain':>8}{'SSIM':>9}"
-        lines = [
-            f"protocol {self.protocol}, x{self.scale}, patients: {self.patients}",
-            f"model {self.model} {self.version} on {self.device}",
-            columns + f"{'L1':>10}{'MSE':>11}{'input RMS':>11}",
-        ]
-        for row in self.rows:
-            figures = row.figures
-            gain = figures["psnr"] - self.row(row.dataset, "bicubic").figures["psnr"]
-            lines.append(
-                f"{row.dataset:<14}{row.method:<12}{row.images:>7}{figures['psnr']:>10.3f}{gain:>+8.3f}"
-                f"{figures['ssim']:>9.4f}{figures['l1']:>10.5f}{figures['mse']:>11.6f}"
-                f"{figures['consistency']:>11.3f}"
-            )
-        lines.append(
-            "gain: PSNR over bicubic; input RMS: the result reduced against the input, grey levels of 255"
-        )
-        return "\n".join(lines)
-
-
-def pair(image: UInt8, protocol: str, scale: int) -> tuple[UInt8, UInt8]:
-    """The input uint8 [256/scale, 256/scale] and the truth uint8 [256, 256] of an image of any size."""
-    if protocol == "seed":
-        small = resize(image, NATIVE_SIDE // scale, NATIVE_SIDE // scale)
-        truth = resize(small, NATIVE_SIDE, NATIVE_SIDE)
-    else:
-        truth = resize(image, NATIVE_SIDE, NATIVE_SIDE)
-    return reduced(truth, scale), truth
+    def report(self, split: str | None = None) -> Report:
+        """Of all images, or of those of one half (`dev` or `report`). DataError where there is none."""
+        images = [image for image in self.images if split in (None, self.split) or image.half == split]
+        if not images:
+            raise DataError(f"There is no image of the split {split} among those measured.")
+        infos = tuple(model.info for model in self.models)
+        rows = tuple(summarise(images))
+        shown = split or self.split
+        return Report(self.protocol, self.scale, self.side, self.dose, shown, infos, rows, self.missing)
 
 
 def evaluate(
@@ -122,74 +66,135 @@ def evaluate(
     scale: int = 4,
     limit: int | None = None,
     device: str = "auto",
-    patients: Literal["all", "dev", "report"] = "all",
+    split: str = "all",
     model: Model | None = None,
     quiet: bool = False,
 ) -> Report:
     """Evaluates a model on every image below `data` (the first `limit` of each data set).
 
-    `patients` takes the validation patients of one half; it needs a `SOURCES.csv` in `data` or above it.
-    `model` is used in place of `model_name` when given. Raises EnhancerError with a sentence for the user.
+    `split` other than `all` needs a `SOURCES.csv` in `data` or above it. `model` is used in place of
+    `model_name` when given. Raises EnhancerError with a sentence for the user.
+    """
+    models = [model or load(model_name, device)]
+    return measure(
+        data, models, protocol=protocol, scale=scale, limit=limit, split=split, quiet=quiet
+    ).report()
+
+
+def measure(
+    data: Path,
+    models: Sequence[Model],
+    *,
+    protocol: str = "native",
+    scale: int = 4,
+    side: int = NATIVE_SIDE,
+    split: str = "all",
+    limit: int | None = None,
+    datasets: Sequence[str] = (),
+    noise: tuple[Simulate, float] | None = None,
+    judge: Judge | bool = True,
+    reader: Reader = read_picture,
+    suffixes: Set[str] = SUFFIXES,
+    others: Mapping[str, Method] | None = None,
+    quiet: bool = False,
+) -> Evaluation:
+    """Measures every image below `data` by bicubic, Lanczos and each model.
+
+    side: of the truth; images whose shorter side is smaller are left out and counted in `missing`. noise: a
+    simulation and its dose, which go onto the truth before it is reduced. judge: True takes the judging
+    network if it is installed. reader, suffixes: how a file becomes an image, and which files are tried.
+    others: further methods by name. datasets: only those of these names. Raises DataError, ModelInputError.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"The protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
-    model = model or load(model_name, device)
-    datasets = _datasets(data, patients, limit)
-    methods: dict[str, Callable[[UInt8], UInt8]] = {
-        "bicubic": lambda lr: _enlarge(lr, scale, Image.Resampling.BICUBIC),
-        "lanczos": lambda lr: _enlarge(lr, scale, Image.Resampling.LANCZOS),
-        model.info.name: lambda lr: _as_bytes(model.enhance(unit(lr), scale)),
-    }
-    rows = []
-    total = sum(len(paths) for paths in datasets.values())
-    with tqdm(total=total, unit="image", disable=True if quiet else None, ncols=80) as bar:
-        for dataset, paths in datasets.items():
-            figures: dict[str, list[dict[str, float]]] = {method: [] for method in methods}
-            for path in paths:
-                lr, truth = pair(read(path), protocol, scale)
-                for method, enlarge in methods.items():
-                    figures[method].append(_figures(enlarge(lr), truth, lr, scale))
+    if scale not in SCALES or side % scale:
+        raise DataError(f"A scale of {scale} and a side of {side} pixels do not fit one another.")
+    missing: list[str] = []
+    if judge is True and weights_file() is None:
+        missing.append("perceptual and Fréchet distance: not measured, pip install 'cxr-sr[judge]'")
+        judge = False
+    seeing = Judge() if judge is True else judge or None
+    if ms_ssim() is None:
+        missing.append("MS-SSIM: not measured, pip install 'cxr-sr[judge]'")
+    methods: dict[str, Method] = {"bicubic": bicubic, "lanczos": lanczos}
+    methods |= {model.info.name: _of_model(model) for model in models} | dict(others or {})
+    measurer = Measurer(methods, judge=seeing)
+    wanted = _wanted(data, split, limit, suffixes, datasets)
+    worst = Worst()
+    first = models[0].info.name if models else "lanczos"
+    images: list[Measured] = []
+    small = 0
+    with tqdm(total=sum(map(len, wanted.values())), unit="image", disable=quiet or None, ncols=80) as bar:
+        for dataset, files in wanted.items():
+            for path, (patient, half) in files.items():
+                original = reader(path)
                 bar.update()
-            rows += [
-                Row(
-                    dataset,
-                    method,
-                    len(paths),
-                    {key: float(np.mean([one[key] for one in each])) for key in each[0]},
-                )
-                for method, each in figures.items()
-            ]
-    info = model.info
-    return Report(protocol, scale, info.name, info.version, info.digest, info.device, patients, tuple(rows))
+                if min(original.values.shape) < side and protocol == "native":
+                    small += 1
+                    continue
+                chance = None if noise is None else (*noise, rng_of(path, noise[1]))
+                made = make_pair(original, protocol, scale, side=side, noise=chance)
+                results = measurer.results(made)
+                patient = patient or original.patient or str(path)
+                found = measurer.measure(dataset, path, patient, half, made, results)
+                images.append(found)
+                gain = found.figures[first]["gain"]
+                worst.see(f"{dataset}/{path.name}", gain, made.lr, results[first], made.truth)
+    if small:
+        missing.append(f"{small} images are smaller than {side}x{side} pixels and were left out")
+    if not images:
+        raise DataError(f"{data} holds no image of at least {side}x{side} pixels.")
+    dose = None if noise is None else noise[1]
+    return Evaluation(protocol, scale, side, dose, split, tuple(models), tuple(images), worst, tuple(missing))
 
 
-def _figures(sr: UInt8, truth: UInt8, lr: UInt8, scale: int) -> dict[str, float]:
-    a, b = sr.astype(np.float64) / 255, truth.astype(np.float64) / 255
-    figures = {name: metric(a, b) for name, metric in METRICS.items()}
-    figures["consistency"] = consistency(sr.astype(np.float32), lr.astype(np.float32), scale).rms
-    return figures
+def bicubic(made: Pair) -> npt.NDArray[np.floating]:
+    """Pillow's, of the input; an image of 8 bits stays one, as Pillow would have it."""
+    return _enlarged(made, Image.Resampling.BICUBIC)
 
 
-def _datasets(data: Path, patients: str, limit: int | None) -> dict[str, list[Path]]:
-    wanted: set[Path] | None = None
-    if patients != "all":
-        wanted = {path for path, patient in list_patients(data).items() if half_of(patient) == patients}
-    datasets: dict[str, list[Path]] = {}
-    for path in images_below(data):
-        if wanted is not None and path.resolve() not in wanted:
+def lanczos(made: Pair) -> npt.NDArray[np.floating]:
+    """Pillow's, of three lobes."""
+    return _enlarged(made, Image.Resampling.LANCZOS)
+
+
+def _enlarged(made: Pair, how: Image.Resampling) -> npt.NDArray[np.floating]:
+    lr = np.rint(made.lr * 255).astype(np.uint8) if made.levels == 255 else made.lr
+    large = np.asarray(Image.fromarray(lr).resize((lr.shape[1] * made.scale, lr.shape[0] * made.scale), how))
+    return large / np.float64(255) if made.levels == 255 else large
+
+
+def _of_model(model: Model) -> Method:
+    return lambda made: model.enhance(made.lr, made.scale)
+
+
+Files = dict[Path, tuple[str | None, str | None]]
+
+
+def _wanted(
+    data: Path, split: str, limit: int | None, suffixes: Set[str], datasets: Sequence[str]
+) -> dict[str, Files]:
+    """By data set: the files with their patient and the half it belongs to, where a table tells them."""
+    if split not in SPLITS:
+        raise DataError(f"The split is one of {', '.join(SPLITS)}, not {split!r}.")
+    try:
+        patients = list_patients(data)
+    except DataError:
+        if split != "all":
+            raise
+        patients = {}
+    found: dict[str, Files] = {}
+    for path in images_below(data, suffixes):
+        patient = patients.get(path.resolve())
+        half = None if patient is None else half_of(patient)
+        if (split == "val" and patient is None) or (split in ("dev", "report") and half != split):
             continue
-        paths = datasets.setdefault(path.parent.name, [])
-        if limit is None or len(paths) < limit:
-            paths.append(path)
-    if not any(datasets.values()):
-        raise DataError(f"{data} holds no image to evaluate (patients: {patients}).")
-    return datasets
-
-
-def _enlarge(lr: UInt8, scale: int, how: Image.Resampling) -> UInt8:
-    size = (lr.shape[1] * scale, lr.shape[0] * scale)
-    return np.asarray(Image.fromarray(lr).resize(size, how))
-
-
-def _as_bytes(image: npt.NDArray[np.float32]) -> UInt8:
-    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+        name = path.parent.name
+        if datasets and name not in datasets:
+            continue
+        files = found.setdefault(name, {})
+        if limit is None or len(files) < limit:
+            files[path] = (patient, half)
+    if not any(found.values()):
+        raise DataError(f"{data} holds no image to evaluate (split: {split}).")
+    return found

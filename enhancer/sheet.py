@@ -17,7 +17,7 @@ from PIL import Image
 
 from enhancer.data import images_below, read, unit
 from enhancer.errors import EnhancerError
-from enhancer.evaluate import pair
+from enhancer.evaluation.images import pair
 from enhancer.model import Model, load
 from enhancer.resample import enlarged
 
