@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cxr_sr.rulebook import rule_problems
 from cxr_sr.unbuilt import asked_for
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def examine(config: Path | None) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("configuration", False, " ".join(str(error).split()))
         return
-    missing = list(asked_for(settings))
+    missing = [*asked_for(settings), *rule_problems(settings)]
     yield Check("configuration", not missing, "; ".join(missing) or f"read; data in {settings.data_dir}")
     for name, check in checks(settings):
         began, warn = time.monotonic(), False

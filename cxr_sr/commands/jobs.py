@@ -154,7 +154,8 @@ def _release(session: Session, job: Job, who: str) -> None:
 _change(
     "retry",
     "tried again",
-    "Try failed, skipped or cancelled jobs again; a stored result is only sent again.",
+    "Try failed, skipped or cancelled jobs again (a stored result is only sent again), or the lost notes of "
+    "retracted ones.",
     _retry,
 )
 _change("cancel", "cancelled", "Cancel jobs: at once where they wait, soon where they run.", _cancel)
@@ -164,15 +165,25 @@ _change("release", "released", "Let held results go to their destinations.", _re
 @jobs.command("retract", epilog="Example: cxr-sr jobs retract 42 --reason 'wrong patient'")
 @click.argument("numbers", metavar="ID...", type=int, nargs=-1, required=True)
 @click.option("--reason", required=True, help="Why; it is kept with the job. No patient data, please.")
+@click.option(
+    "--why",
+    type=click.Choice(["quality", "safety", "worklist"]),
+    default="quality",
+    show_default=True,
+    help="What archives are told: not good enough, not to be seen again, or of the wrong patient or order.",
+)
 @json_option
 @config_option
-def jobs_retract(numbers: tuple[int, ...], reason: str, as_json: bool, config: Path | None) -> None:
-    """Take results back: open deliveries are cancelled, the results hidden."""
+def jobs_retract(numbers: tuple[int, ...], reason: str, why: str, as_json: bool, config: Path | None) -> None:
+    """Take results back: open deliveries are cancelled, the results hidden.
+
+    Each archive that has a result is sent a rejection note (IHE IOCM), which asks it to hide the result too.
+    """
 
     def change(session: Session, job: Job, who: str) -> None:
         from db import queue
 
-        queue.retract(session, job, reason=reason, actor=who)
+        queue.retract(session, job, reason=reason, actor=who, why=why)
 
     _apply("retract", "retracted", numbers, as_json, config, change)
 

@@ -26,10 +26,12 @@ def serve(config: Path | None, roles: tuple[str, ...], lifeline: int | None) -> 
     Without --role all roles run under one supervisor that restarts one that dies. SIGTERM and Ctrl-C drain:
     work in hand is finished or handed back, then the command ends with 0.
     """
+    from cxr_sr.rulebook import check_rules
     from cxr_sr.unbuilt import refuse
 
     settings = load(config)
     refuse(settings)
+    check_rules(settings)
     if lifeline is not None:
         from cxr_sr.roles import run_role
 

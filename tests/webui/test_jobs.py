@@ -204,6 +204,23 @@ def test_a_result_is_taken_back_by_an_administrator_with_a_reason(
     assert (job["state"], job["reason"]) == ("retracted", "wrong side")
 
 
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [({}, "retracted"), ({"why": "safety"}, "retracted-safety"), ({"why": "worklist"}, "retracted-worklist")],
+)
+def test_a_retraction_keeps_what_archives_are_told(
+    root: Person, bring: Any, database: Database, store: ObjectStore, body: dict[str, str], code: str
+) -> None:
+    bring("1.2.1")
+    number = jobs.finish(database, store)
+    assert (
+        root.post(f"/api/v1/jobs/{number}/retract", json={"reason": "why", "why": "age"}).status_code == 422
+    )
+    job = root.post(f"/api/v1/jobs/{number}/retract", json={"reason": "wrong side", **body}).get_json()
+    assert job["reason_code"] == code
+    assert "retry" not in job["actions"]
+
+
 @pytest.mark.parametrize("action", ["retry", "release", "retract"])
 def test_what_the_state_does_not_allow_is_a_conflict(
     root: Person, anna: Person, bring: Any, database: Database, action: str

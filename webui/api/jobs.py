@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated
+from typing import Annotated, Literal
 
 from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
@@ -87,6 +87,11 @@ class Reason(BaseModel):
     reason: Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=500)] = Field(
         description="Why the result is taken back; no patient data."
     )
+    why: Literal["quality", "safety", "worklist"] = Field(
+        "quality",
+        description="What archives are told: not good enough; not to be seen again; made under the wrong "
+        "patient or order.",
+    )
 
 
 @blueprint.get("/jobs")
@@ -126,7 +131,8 @@ def show(job_id: int) -> Response:
 @auth.role("radiologist")
 @operation("Try again", tag="jobs", answers={200: JobDetail}, problems=(409,))
 def retry(job_id: int) -> Response:
-    """A failed, skipped or cancelled job is queued again; a stored result is sent again, not made again."""
+    """A failed, skipped or cancelled job is queued again; a stored result is sent again, not made again. Of a
+    retracted one the notes are sent again that did not arrive."""
     return _act(job_id, "retry", lambda session, job, who: queue.retry(session, job, actor=who))
 
 
@@ -150,10 +156,13 @@ def release(job_id: int) -> Response:
 @auth.role("admin")
 @operation("Take a result back", tag="jobs", body=Reason, answers={200: JobDetail}, problems=(409,))
 def retract(job_id: int) -> Response:
-    """The result is hidden from now on and goes nowhere any more."""
-    reason = read_body(Reason).reason
+    """The result is hidden from now on and goes nowhere any more; a rejection note follows it to each archive
+    that has it."""
+    said = read_body(Reason)
     return _act(
-        job_id, "retract", lambda session, job, who: queue.retract(session, job, reason=reason, actor=who)
+        job_id,
+        "retract",
+        lambda session, job, who: queue.retract(session, job, reason=said.reason, actor=who, why=said.why),
     )
 
 
