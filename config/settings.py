@@ -215,7 +215,7 @@ class RetentionSettings(Section):
 class SchedulerSettings(Section):
     lease_seconds: Seconds = Field(15.0, description="Interval of the sweep for expired leases.")
     echo_seconds: Seconds = Field(300.0, description="Interval of C-ECHO to each destination.")
-    disk_seconds: Seconds = Field(60.0, description="Interval of the disk watermark check.")
+    disk_seconds: Seconds = Field(60.0, description="Interval of the looks at disk and certificates.")
     retention_seconds: Seconds = Field(3600.0, description="Interval of retention.")
     orphans_seconds: Seconds = Field(3600.0, description="Interval of the sweep for orphaned files.")
     orphan_age_seconds: Seconds = Field(

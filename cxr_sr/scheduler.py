@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 from cxr_sr.leader import leadership
-from db import Database, audit, deliveries, queue, schema
+from db import Database, audit, commitments, deliveries, queue, schema
 from db.objects import LocalStore, ObjectStore, open_store
 from db.presence import Presence
 from db.types import utcnow
@@ -56,6 +56,7 @@ class Duties:
         sink = open_sink(self.settings)
         self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
         self._audit_problem: str | None = None
+        self._certificates: Mapping[str | None, str | None] = {}
 
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
@@ -63,8 +64,10 @@ class Duties:
             jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
         with self.database.write() as session:
             sent = deliveries.expire(session)
-        if jobs or sent:
-            log.warning("leases-expired", jobs=jobs, deliveries=sent)
+        with self.database.write() as session:
+            promises = commitments.expire(session)
+        if jobs or sent or promises:
+            log.warning("leases-expired", jobs=jobs, deliveries=sent, commitments=promises)
 
     def purge(self) -> None:
         """Remove what has been kept long enough and nothing open needs."""
@@ -98,6 +101,18 @@ class Duties:
         reserve = self.settings.storage.reserve_bytes
         if room.free_bytes is not None and room.free_bytes < WATERMARK * reserve:
             log.warning("disk-low", free_bytes=room.free_bytes, reserve_bytes=reserve)
+
+    def check_certificates(self) -> None:
+        """Show until when certificates are good; say once what is to be done about one."""
+        from pacs_node.certificates import certificates, told
+
+        shown = told(certificates(self.settings), utcnow())
+        troubles = {one["keys"]: one["trouble"] for one in shown if one["trouble"]}
+        for keys, trouble in troubles.items():
+            if self._certificates.get(keys) != trouble:
+                log.warning("certificate", of=keys, why=trouble)
+        self._certificates = troubles
+        self.presence.update(certificates=shown)
 
     def echo(self) -> None:
         """C-ECHO every destination and note the answers."""
@@ -249,6 +264,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
     table: tuple[tuple[Callable[[], None], float, datetime], ...] = (
         (duties.expire_leases, every.lease_seconds, now),
         (duties.check_disk, every.disk_seconds, now),
+        (duties.check_certificates, every.disk_seconds, now),
         (duties.echo, every.echo_seconds, now + timedelta(seconds=5)),
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),

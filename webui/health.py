@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
 
 from flask import Blueprint, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -134,10 +137,12 @@ class StateCollector(Collector):
                     deliveries.add_metric([name, delivery_state.value], count)
             yield deliveries
             roles = GaugeMetricFamily("cxr_sr_role_processes", "Living processes by role.", labels=["role"])
-            alive = [row.role for row in presence.alive(session)]
+            living = presence.alive(session)
+            alive = [row.role for row in living]
             for role in ROLES:
                 roles.add_metric([role], alive.count(role))
             yield roles
+            yield from _doors([row.info for row in living])
 
     def _room(self) -> Iterator[GaugeMetricFamily]:
         room = GaugeMetricFamily("cxr_sr_store_bytes", "Room of the object store.", labels=["kind"])
@@ -153,3 +158,31 @@ class StateCollector(Collector):
             if value is not None:
                 room.add_metric([kind], value)
         yield room
+
+
+def _doors(told: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
+    """What receivers tell of their callers, and the scheduler of certificates."""
+    open_now = GaugeMetricFamily(
+        "cxr_sr_dicom_connections", "Callers connected to the receivers, silent ones included."
+    )
+    open_now.add_metric([], sum(info.get("connections", 0) for info in told))
+    yield open_now
+    established = GaugeMetricFamily("cxr_sr_dicom_associations", "Associations open at the receivers.")
+    established.add_metric([], sum(info.get("associations", 0) for info in told))
+    yield established
+    refused = GaugeMetricFamily(
+        "cxr_sr_dicom_refused", "Callers turned away since their receiver began.", labels=["reason"]
+    )
+    counts: Counter[str] = Counter()
+    for info in told:
+        counts.update(info.get("refused") or {})
+    for reason, count in sorted(counts.items()):
+        refused.add_metric([reason], count)
+    yield refused
+    ends = GaugeMetricFamily(
+        "cxr_sr_certificate_end_seconds", "When a certificate ends, in Unix time.", labels=["keys"]
+    )
+    for certificate in next((info["certificates"] for info in told if info.get("certificates")), []):
+        if certificate.get("until"):
+            ends.add_metric([certificate["keys"]], datetime.fromisoformat(certificate["until"]).timestamp())
+    yield ends

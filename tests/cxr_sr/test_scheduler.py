@@ -21,6 +21,7 @@ from db.states import JobState
 from pacs_node.archive import Archive
 from tests.db import builders
 from tests.pacs_node.audit.repository import repository
+from tests.pacs_node.certificates import Authority
 
 
 @pytest.fixture
@@ -51,6 +52,21 @@ def test_the_job_of_a_silent_worker_goes_back_to_the_queue(duties, database, put
     duties.expire_leases()
     with database.read() as session:
         assert session.get_one(Job, job_id).state == JobState.QUEUED
+
+
+def test_the_end_of_a_certificate_is_shown_and_said_once(database, store, data_dir, tmp_path):
+    pair = Authority(tmp_path / "ca").issue("server", days=10)
+    settings = Settings(data_dir=data_dir, web={"tls_cert": pair.cert, "tls_key": pair.key})
+    with Presence(database, "scheduler") as here, capture_logs() as logs:
+        duties = Duties(settings, database, store, here)
+        duties.check_certificates()
+        duties.check_certificates()
+        with database.read() as session:
+            (row,) = presence.alive(session)
+            (shown,) = row.info["certificates"]
+    assert (shown["keys"], shown["subject"]) == ("web.tls_cert", "server")
+    assert "in 9 days; replace it" in shown["trouble"]
+    assert [entry["event"] for entry in logs] == ["certificate"]
 
 
 def test_destinations_are_echoed_and_their_answers_kept(database, store, tmp_path, data_dir, free_port):

@@ -84,3 +84,69 @@ def test_an_echo_that_nobody_answers_ends(
 
 def test_only_configured_destinations_are_echoed(anna: Person) -> None:
     assert anna.post("/api/v1/destinations/elsewhere/echo").status_code == 404
+
+
+def test_the_doors_and_their_callers_are_told(anna: Person, database: Database) -> None:
+    problem = "dicom.tls: the key does not belong to the certificate"
+    told = {
+        "port": 11112,
+        "tls_port": 2762,
+        "problem": problem,
+        "associations": 1,
+        "connections": 3,
+        "refused": {"called": 2, "tls": 5},
+    }
+    with presence.Presence(database, "receiver", told), presence.Presence(database, "receiver", told):
+        door = anna.get("/api/v1/system").get_json()["door"]
+        page = anna.get("/system").text
+    assert door == {
+        "ae_titles": ["CXR_SR"],
+        "port": 11112,
+        "tls_port": 2762,
+        "tls_profile": None,
+        "callers_show_certificates": False,
+        "associations": 2,
+        "connections": 6,
+        "max_associations": 64,
+        "max_associations_per_peer": 32,
+        "refused": {"called": 4, "tls": 10},
+        "problem": problem,
+    }
+    assert "calls for others: 4" in page
+    assert "TLS that failed: 10" in page
+    assert problem in page
+    assert ":2762" in page
+
+
+def test_the_end_of_a_certificate_stands_on_the_page(anna: Person, database: Database) -> None:
+    shown = {
+        "keys": "dicom.tls.cert",
+        "subject": "node.hospital.example",
+        "until": "2031-02-03T04:05:06+00:00",
+        "trouble": "expires on 2031-02-03, in 9 days; replace it",
+    }
+    with presence.Presence(database, "scheduler", {"certificates": [shown]}):
+        (found,) = anna.get("/api/v1/system").get_json()["certificates"]
+        page = anna.get("/system").text
+    assert found["subject"] == shown["subject"]
+    assert "until 2031-02-03" in page
+    assert shown["trouble"] in page
+
+
+def test_callers_refusals_and_certificates_are_figures(visitor: Person, database: Database) -> None:
+    certificate = {
+        "keys": "web.tls_cert",
+        "subject": "x",
+        "until": "2031-01-01T00:00:00+00:00",
+        "trouble": None,
+    }
+    receiver = {"associations": 1, "connections": 3, "refused": {"called": 2}}
+    with (
+        presence.Presence(database, "receiver", receiver),
+        presence.Presence(database, "scheduler", {"certificates": [certificate]}),
+    ):
+        figures = visitor.get("/metrics").text
+    assert "cxr_sr_dicom_connections 3.0" in figures
+    assert "cxr_sr_dicom_associations 1.0" in figures
+    assert 'cxr_sr_dicom_refused{reason="called"} 2.0' in figures
+    assert 'cxr_sr_certificate_end_seconds{keys="web.tls_cert"} 1.924992e+09' in figures

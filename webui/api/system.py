@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from datetime import datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from config import Destination
+from config.settings import DicomSettings
 from db import audit, browse, commands, deliveries, presence
 from db.models import PeerStatus, RoleInstance
 from db.states import JobState
@@ -45,9 +47,11 @@ class DestinationView(BaseModel):
     """A configured archive, and how it answered last."""
 
     name: str
+    kind: str = Field(description="dimse or dicomweb.")
     ae_title: str
     host: str
     port: int
+    url: str = Field(description="Of a dicomweb archive.")
     tls: bool
     storage_commitment: bool
     default: bool
@@ -61,6 +65,8 @@ class DestinationView(BaseModel):
     def of(cls, destination: Destination, status: PeerStatus | None, open_deliveries: int) -> DestinationView:
         return cls(
             name=destination.name,
+            kind=destination.kind,
+            url=destination.url,
             ae_title=destination.ae_title,
             host=destination.host,
             port=destination.port,
@@ -84,6 +90,31 @@ class DiskView(BaseModel):
     accepts: bool = Field(description="Whether new objects are taken.")
 
 
+class CertificateView(BaseModel):
+    """A configured certificate, as the scheduler found it last."""
+
+    keys: str = Field(description="The settings that name its file.")
+    subject: str
+    until: datetime | None
+    trouble: str | None = Field(description="What somebody has to do about it.")
+
+
+class DoorView(BaseModel):
+    """The receiver's listeners, and who is there."""
+
+    ae_titles: list[str]
+    port: int | None = Field(description="Of the plain listener.")
+    tls_port: int | None
+    tls_profile: str | None
+    callers_show_certificates: bool
+    associations: int | None
+    connections: int | None = Field(description="Silent ones included.")
+    max_associations: int
+    max_associations_per_peer: int
+    refused: dict[str, int] = Field(description="Callers turned away since the receiver began, by reason.")
+    problem: str | None = Field(description="Why the TLS listener keeps an older certificate.")
+
+
 class EnhancerView(BaseModel):
     """Model and device: those a living worker names, else those that are configured."""
 
@@ -103,6 +134,8 @@ class SystemView(BaseModel):
     jobs: dict[JobState, int]
     ae_title: str
     dicom_port: int | None
+    door: DoorView
+    certificates: list[CertificateView]
 
 
 class Echo(BaseModel):
@@ -128,8 +161,9 @@ def overview(session: Session, here: Services) -> SystemView:
     """What the system page and its route show."""
     rows = presence.alive(session)
     alive = {row.role for row in rows}
-    receiver = next((row.info for row in rows if row.role == "receiver"), {})
-    port = receiver.get("port")
+    receivers = [row.info for row in rows if row.role == "receiver"]
+    door = _door(here.settings.dicom, receivers)
+    shown: list[Any] = next((row.info["certificates"] for row in rows if row.info.get("certificates")), [])
     return SystemView(
         roles=[RoleView.of(row) for row in rows],
         missing=[role for role in ROLES if role not in alive],
@@ -138,7 +172,9 @@ def overview(session: Session, here: Services) -> SystemView:
         enhancer=_enhancer(here, [row.info for row in rows if row.role == "worker"]),
         jobs=browse.counts(session),
         ae_title=here.settings.dicom.ae_title,
-        dicom_port=port if isinstance(port, int) else None,
+        dicom_port=door.port,
+        door=door,
+        certificates=[CertificateView.model_validate(one) for one in shown],
     )
 
 
@@ -157,6 +193,27 @@ def disk(here: Services) -> DiskView:
 def _destination(session: Session, destination: Destination) -> DestinationView:
     status = session.get(PeerStatus, destination.name)
     return DestinationView.of(destination, status, deliveries.open_count(session, destination.name))
+
+
+def _door(dicom: DicomSettings, receivers: list[dict[str, Any]]) -> DoorView:
+    """What the settings say and the running receivers tell; counts of several are added."""
+    first = receivers[0] if receivers else {}
+    refused: Counter[str] = Counter()
+    for info in receivers:
+        refused.update(info.get("refused") or {})
+    return DoorView(
+        ae_titles=[dicom.ae_title, *dicom.ae_titles],
+        port=first.get("port"),
+        tls_port=first.get("tls_port"),
+        tls_profile=dicom.tls.profile if dicom.tls else None,
+        callers_show_certificates=bool(dicom.tls and dicom.tls.ca),
+        associations=sum(info.get("associations", 0) for info in receivers) if receivers else None,
+        connections=sum(info.get("connections", 0) for info in receivers) if receivers else None,
+        max_associations=dicom.max_associations,
+        max_associations_per_peer=dicom.max_associations_per_peer,
+        refused=dict(sorted(refused.items())),
+        problem=next((info["problem"] for info in receivers if info.get("problem")), None),
+    )
 
 
 def _enhancer(here: Services, workers: list[dict[str, Any]]) -> EnhancerView:

@@ -14,6 +14,18 @@ from webui.api import system as api
 from webui.errors import ApiProblem
 from webui.services import Services, services
 
+REFUSALS = {
+    "calling": "unknown callers",
+    "called": "calls for others",
+    "limit": "too many associations",
+    "peer-limit": "too many from one address",
+    "connections": "too many connections",
+    "silent": "silent, cut off for others",
+    "tls": "TLS that failed",
+    "shutting-down": "while shutting down",
+}
+"""Words for the receiver's reasons to turn a caller away."""
+
 
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/system", view_func=system)
@@ -26,13 +38,16 @@ def system() -> str:
     here = services()
     with here.database.read() as session:
         found = api.overview(session, here)
+    tls = here.settings.dicom.tls
     return render_template(
         "system.html",
         found=found,
         roles=[(name, [row for row in found.roles if row.role == name]) for name in api.ROLES],
         callers=here.settings.dicom.allow,
         dicom_host=here.settings.dicom.host,
-        dicom_port=found.dicom_port or here.settings.dicom.port,
+        dicom_port=None if tls and tls.only else found.dicom_port or here.settings.dicom.port,
+        tls_port=found.door.tls_port or (tls.port if tls else None),
+        refusals=REFUSALS,
         storage=_storage(here),
         versions=_versions(),
     )
