@@ -96,8 +96,9 @@ class Rule(Section):
     name: str = Field(min_length=1, max_length=64, description="What the job's page calls it.")
     match: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
-        description="DICOM keyword (or CallingAETitle) to one or several values; * and ? are wildcards, "
-        "an empty text means missing or empty. All entries must match; upper and lower case are one.",
+        description="DICOM keyword, or CallingAETitle, CalledAETitle, CallingAddress, Origin, Anatomy, View, "
+        "to one or several values; * and ? are wildcards, an empty text means missing or empty. All entries "
+        "must match; upper and lower case are one. docs/rules.md has examples.",
     )
     action: Literal["enhance", "skip"] = Field("enhance", description="What happens to what matches.")
     scale: Scale | None = Field(None, description="Scale for what matches; none: `enhancer.scale`.")
