@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.api import deposit, events, jobs, me, objects, openapi, system
+from webui.api import batches, deposit, events, jobs, me, objects, openapi, system
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 for part in (
@@ -13,6 +13,7 @@ for part in (
     objects.blueprint,
     events.blueprint,
     system.blueprint,
+    batches.blueprint,
     me.blueprint,
 ):
     blueprint.register_blueprint(part, url_prefix="/v1")

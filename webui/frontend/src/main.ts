@@ -8,6 +8,7 @@ import "./styles/queue.css";
 import "./styles/job.css";
 import "./styles/upload.css";
 import "./styles/system.css";
+import "./styles/fetch.css";
 
 import { wireActions, wireTheme } from "./actions";
 import { follow, onChange, remember } from "./live";
