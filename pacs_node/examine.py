@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -223,7 +223,7 @@ def _examination(
         failed = refusal or Refusal(Reason.DECODER_CRASHED, "The decoder ended without an answer.")
         raise Refused(failed.reason, failed.sentence)
     told = messages["header"]
-    header = _parse(child.header(), told["meta"])
+    header = parse_header(child.header(), told["meta"])
     image: StoredImage | None = None
     if "image" in messages and refusal is None:
         said = messages["image"]
@@ -271,11 +271,12 @@ def _of_picture(child: _Child, said: dict[str, Any], context: PictureContext | N
     )
 
 
-def _parse(header: bytes, meta: dict[str, str]) -> Dataset:
+def parse_header(header: bytes, meta: Mapping[str, str] | None = None) -> Dataset:
+    """The data set that `pacs_node.reading.clean_header` wrote, with values of its file meta information."""
     reading.be_tolerant()
     ds = read_dataset(BytesIO(header), False, True, bytelength=len(header))
     ds.file_meta = FileMetaDataset()
-    for keyword, value in meta.items():
+    for keyword, value in (meta or {}).items():
         if value:
             setattr(ds.file_meta, keyword, value)
     return ds

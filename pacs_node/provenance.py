@@ -172,11 +172,7 @@ def tell_equipment(ds: Dataset, how: Derivation, *, source_is_ours: bool = False
     existing = list(ds.get("ContributingEquipmentSequence") or [])
     items = list(existing)
     before = _equipment_item(ds)
-    if (
-        before is not None
-        and not source_is_ours
-        and not any(_same_equipment(before, item) for item in existing)
-    ):
+    if before is not None and not source_is_ours and not any(_same_equipment(ds, item) for item in existing):
         acquired = any(_purpose(item) == ACQUISITION_EQUIPMENT[0] for item in existing)
         purpose = PROCESSING_EQUIPMENT if acquired else ACQUISITION_EQUIPMENT
         before.PurposeOfReferenceCodeSequence = Sequence([code(*purpose)])
@@ -275,13 +271,13 @@ def is_own_result(ds: Dataset) -> bool:
 
 
 def _equipment_item(ds: Dataset) -> Dataset | None:
-    item = Dataset()
+    encodings = convert_encodings(ds.get("SpecificCharacterSet") or "ISO_IR 6")
+    item = Dataset({}, parent_encoding=encodings)
+    item.set_original_encoding(False, True, encodings)
     for keyword in recipe.EQUIPMENT:
         element = ds.get_item(keyword)
         if element is not None and element.value:
-            item[keyword] = (
-                element  # as it was read: its bytes stay, whatever character set they claim to be in
-            )
+            item[keyword] = element  # as it was read: texts keep their bytes, readable or not
     if "Manufacturer" not in item:
         if "ManufacturerModelName" not in item and "StationName" not in item:
             return None

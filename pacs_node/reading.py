@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydicom import config, dcmread
 from pydicom.charset import convert_encodings
 from pydicom.datadict import dictionary_has_tag, dictionary_VR, keyword_for_tag
@@ -34,6 +35,7 @@ MAX_HEADER = 16 << 20
 """Longest header without pixels, in bytes."""
 _PIXELS = 0x7FE0
 _UNDEFINED_LENGTH = 0xFFFFFFFF
+_WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
 _TEXT = {VR.LO, VR.SH, VR.PN, VR.ST, VR.LT, VR.UT, VR.UC, VR.CS, VR.AE, VR.UI, VR.DA, VR.TM, VR.DT, VR.AS}
 
 
@@ -113,10 +115,31 @@ def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> byt
                 element = element._replace(VR=vr, is_implicit_VR=False, is_little_endian=True)
             else:
                 element = ds[tag]
+    if ds.original_encoding == (False, False) and isinstance(element, DataElement):
+        element = _with_turned_words(element)
     buffer = DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     write_data_element(buffer, element, encodings)
     return buffer.getvalue()
+
+
+def _with_turned_words(element: DataElement) -> DataElement:
+    """An element of a big endian data set with the bytes of its words turned round, as no library does.
+
+    Without that, LUTs and overlays would become noise.
+    """
+    size = _WORDS.get(str(element.VR))
+    if size is not None and isinstance(element.value, bytes):
+        words = np.frombuffer(element.value, f"u{size}", count=len(element.value) // size)
+        return DataElement(element.tag, element.VR, words.byteswap().tobytes())
+    if element.VR == VR.SQ:
+        items = []
+        for item in element.value:
+            turned = Dataset()
+            turned.update({inner.tag: _with_turned_words(inner) for inner in item})
+            items.append(turned)
+        return DataElement(element.tag, VR.SQ, items)
+    return element
 
 
 def _elements(element: DataElement, limit: int) -> int:

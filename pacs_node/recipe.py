@@ -90,9 +90,9 @@ _TYPE_2 = (
 )  # fmt: skip
 TYPE_2 = {
     CR_IMAGE: (*_TYPE_2, "BodyPartExamined", "ViewPosition", "PatientOrientation"),
-    DX_FOR_PRESENTATION: (
-        *_TYPE_2, "AcquisitionContextSequence", "AnatomicRegionSequence", "DetectorType", "PositionerType",
-    ),
+    DX_FOR_PRESENTATION: (*_TYPE_2, "AcquisitionContextSequence", "DetectorType", "PositionerType"),
     SECONDARY_CAPTURE: (*_TYPE_2, "PatientOrientation"),
 }  # fmt: skip
-"""What must be there in a result of each class (types 2 and 2C of PS3.3); empty says that it is not known."""
+"""What must be there in a result of each class (types 2 and 2C of PS3.3); empty says that it is not known.
+
+DX wants AnatomicRegionSequence too, but lets it be empty only where nothing else tells the body part."""

@@ -177,6 +177,24 @@ def with_private_block(ds: Dataset) -> Dataset:
     return ds
 
 
+def in_character_set(charset: str, text: bytes, path: Path) -> Path:
+    """A CR image at `path` whose texts are these bytes, under a character set that they may not keep."""
+    texts = {"PatientName": b"Q", "InstitutionName": b"V", "Manufacturer": b"Y", "SeriesDescription": b"W"}
+    length = len(text) + len(text) % 2
+    ds = cr(ImageComments="Z" * length)
+    for keyword, letter in texts.items():
+        setattr(ds, keyword, (letter * length).decode())
+    content = written(ds, path).read_bytes()
+    for letter in (*texts.values(), b"Z"):
+        content = content.replace(letter * length, text.ljust(length))
+    stated = b"\x08\x00\x05\x00CS\x0a\x00ISO_IR 100"
+    value = charset.encode().ljust(len(charset) + len(charset) % 2)
+    assert stated in content
+    element = b"\x08\x00\x05\x00CS" + len(value).to_bytes(2, "little") + value if charset else b""
+    path.write_bytes(content.replace(stated, element))
+    return path
+
+
 def encoded(ds: Dataset, transfer_syntax: str, *, quality: int = 95) -> Dataset:
     """The same object in another transfer syntax (pixels of at most 16 bits, one frame)."""
     new = dcmread(_memory(ds))

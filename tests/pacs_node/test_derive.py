@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
-import warnings
 from datetime import UTC, datetime
 from io import BytesIO
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,11 +16,11 @@ from pydicom.uid import UID
 
 from enhancer import IdentityModel
 from enhancer.consistency import Consistency
-from pacs_node import codecs, decode, derive, provenance, reading, uids
+from pacs_node import codecs, decode, derive, examine, overlays, provenance, reading, recipe, uids
 from pacs_node.enhancement import enhance_image
 from pacs_node.provenance import Derivation
 from tests import dicom_variants as variants
-from tests.derived_checks import check_derived, new_errors
+from tests.derived_checks import check_derived, errors, new_errors
 
 INSTALLATION = uuid.UUID("12345678-1234-5678-1234-567812345678")
 NOW = datetime(2026, 5, 1, 12, 30, tzinfo=UTC)
@@ -41,7 +41,9 @@ def derivation(source: Dataset, scale: int, **changes) -> Derivation:
         weights_digest=info.digest,
         scale=scale,
     )
-    how = Derivation(names, scale, info, INSTALLATION, NOW, Consistency(0.001, 0.004, 0.02), "CXR_SR")
+    how = Derivation(
+        names, scale, info, INSTALLATION, NOW, Consistency(0.001, 0.004, 0.02), station_name="CXR_SR"
+    )
     return dataclasses.replace(how, **changes)
 
 
@@ -276,28 +278,61 @@ def test_names_in_any_character_set_keep_their_bytes(charset, name, tmp_path):
     assert str(result.PatientName) == name
 
 
-def test_a_name_that_its_character_set_cannot_read_keeps_its_bytes(tmp_path):
-    source = variants.cr(SpecificCharacterSet="ISO_IR 192", PatientName="Mueller^Joerg")
-    path = variants.written(source, tmp_path / "source.dcm")
-    path.write_bytes(path.read_bytes().replace(b"Mueller^Joerg", b"M\xfcller^J\xf6rg ."))
-
-    header, dropped = reading.clean_header(reading.read(path)[0])
-
-    assert dropped == []
-    assert b"M\xfcller^J\xf6rg" in header
+KOREAN = b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce\xd4\xd7=\x1b$)C\xc8\xab^\x1b$)C\xb1\xe6\xb5\xbf"
+JAPANESE = b"Yamada^Tarou=\x1b$B;3ED\x1b(B^\x1b$BB@O:\x1b(B=\x1b$B$d$^$@\x1b(B^\x1b$B$?$m$&\x1b(B"
+HALF_WIDTH = b"\xd4\xcf\xc0\xde^\xc0\xdb\xb3"
 
 
-def test_comments_in_a_broken_character_set_do_not_fail_the_job():
-    source = variants.cr(SpecificCharacterSet="ISO_IR 192", ImageComments="Schöne Aufnahme")
-    buffer = BytesIO()
-    source.save_as(buffer, enforce_file_format=True)
-    broken = buffer.getvalue().replace("Schöne".encode(), b"Sch\xf6ne ")
+@pytest.mark.parametrize(
+    ("charset", "text"),
+    [
+        ("\\ISO 2022 IR 149", KOREAN),
+        ("\\ISO 2022 IR 87", JAPANESE),
+        ("ISO 2022 IR 13\\ISO 2022 IR 87", HALF_WIDTH + b"=\x1b$B;3ED\x1b(J^\x1b$BB@O:\x1b(J"),
+        ("ISO_IR 13", HALF_WIDTH),
+        ("ISO_IR 144", "Люк^Небо".encode("iso8859_5")),
+        ("GB18030", "Wang^XiaoDong=王^小东".encode("gb18030")),
+        # what devices get wrong: another set than stated, none stated, one that nobody knows, cut texts
+        ("ISO_IR 192", "Müller^Jörg".encode("latin-1")),
+        ("ISO_IR 100", "Müller^Jörg".encode()),
+        ("", "Müller^Jörg".encode("latin-1")),
+        ("ISO_IR 999", "Müller^Jörg".encode("latin-1")),
+        ("UTF-8", "Müller^Jörg".encode()),
+        ("ISO_IR 149", b"\xc8\xab^\xb1\xe6"),
+        ("ISO_IR 192\\ISO_IR 100", "Müller^Jörg".encode()),
+        ("ISO 2022 IR 58\\ISO_IR 192", b"ab\x1bzz"),
+        ("\\ISO 2022 IR 87", b"Yamada=\x1b$B;3E"),
+        ("GBK", "王^小东".encode("gbk")[:-1]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # pydicom tells what it thinks of the character set, again and again
+def test_a_bad_character_set_fails_no_job_and_texts_keep_their_bytes(charset, text, tmp_path):
+    """pydicom issues 2243, 815 and 363."""
+    path = variants.in_character_set(charset, text, tmp_path / "source.dcm")
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        ds = derived_from(dcmread(BytesIO(broken)))
+    source, derived = through_files(path, tmp_path / "derived.dcm")
 
-    assert ds.ImageComments.startswith("AI-enhanced image")
+    check_derived(source, derived, 2)
+    result = dcmread(tmp_path / "derived.dcm")
+    maker = result.ContributingEquipmentSequence[0].get_item("Manufacturer")
+    for element in (result.get_item("PatientName"), result.get_item("InstitutionName"), maker):
+        assert element.value.rstrip(b" ") == text.rstrip(b" ")
+    assert b"AI super-resolution x2, research only" in result.get_item("SeriesDescription").value
+
+
+def through_files(path: Path, target: Path) -> tuple[Dataset, Dataset]:
+    """A source as a file really comes (cleaned as the child does), and what is derived from it, read back."""
+    ds, syntax = reading.read(path)
+    header = examine.parse_header(reading.clean_header(ds)[0])
+    image = decode.decode(ds, syntax)
+    values = enhance_image(header, image, MODEL, 2).values
+    how = derivation(header, 2)
+    derived = derive.derive(
+        header, values, image.format, how, transfer_syntax=syntax, stored_bytes=len(ds.PixelData)
+    )
+    derive.write_file(derived, target)
+    header.file_meta, header.PixelData = ds.file_meta, ds.PixelData
+    return header, dcmread(target)
 
 
 def test_a_series_number_sorts_after_its_source_and_is_stable():
@@ -341,3 +376,86 @@ def test_a_result_is_recognised_as_ours_and_its_source_is_not():
     del ds.InstanceCreatorUID
     ds.file_meta.ImplementationClassUID = UID("1.2.3")
     assert not provenance.is_own_result(ds)
+
+
+def test_words_of_a_big_endian_source_are_turned_round(tmp_path):
+    source = variants.with_overlay(variants.dx())
+    source[0x60003000].value = bytes(range(1, 241)) * 4
+    table = Dataset()
+    table.LUTDescriptor, table.LUTExplanation = [4, 0, 12], "S"
+    table.add_new("LUTData", "OW", np.array([1, 200, 3000, 4000], "<u2").tobytes())
+    source.VOILUTSequence = Sequence([table])
+    big = variants.encoded(source, codecs.EXPLICIT_VR_BIG_ENDIAN)
+    for words in (big[0x60003000], big.VOILUTSequence[0]["LUTData"]):  # as a big endian writer has them
+        words.value = np.frombuffer(words.value, "u2").byteswap().tobytes()
+    path = variants.written(big, tmp_path / "source.dcm")
+
+    _, derived = through_files(path, tmp_path / "derived.dcm")
+
+    check_derived(source, derived, 2)
+    assert list(np.frombuffer(derived.VOILUTSequence[0].LUTData, "<u2")) == [1, 200, 3000, 4000]
+
+
+def test_overlays_are_enlarged_with_the_image():
+    source = variants.with_overlay(variants.dx())
+    source[0x60000050].value = [3, -4]
+
+    ds = derived_from(source, 4)
+
+    assert (ds[0x60000010].value, ds[0x60000011].value) == (4 * source.Rows, 4 * source.Columns)
+    assert list(ds[0x60000050].value) == [9, -19]
+    before, after = overlays.bits_of(source, 0x6000), overlays.bits_of(ds, 0x6000)
+    np.testing.assert_array_equal(after, np.kron(before, np.ones((4, 4), "u1")))
+    assert "overlays" not in ds.DerivationDescription
+
+
+@pytest.mark.parametrize("element", [0x3000, 0x0010, 0x0011])
+def test_an_overlay_that_is_not_whole_is_dropped_and_that_is_said(element):
+    source = variants.with_overlay(variants.dx())
+    del source[0x6000 << 16 | element]
+
+    ds = derived_from(source)
+
+    assert overlays.planes(ds) == []
+    assert "left out: overlays" in ds.DerivationDescription
+
+
+def test_sizes_and_spacings_in_a_wrong_vr_are_understood_and_written_in_the_right_one(tmp_path):
+    source = variants.with_shutter(variants.cr())
+    for keyword, vr, value in (
+        ("Rows", "IS", "96"), ("Columns", "SL", 80), ("ImagerPixelSpacing", "LO", ["0.2", "0.2"]),
+        ("ShutterLeftVerticalEdge", "DS", "5.0"), ("SeriesNumber", "SH", "3"),
+        ("ImageComments", "LO", "seen"), ("SmallestImagePixelValue", "IS", "9"),
+    ):  # fmt: skip
+        if keyword in source:
+            del source[keyword]
+        source.add_new(keyword, vr, value)
+    path = variants.written(source, tmp_path / "source.dcm")
+
+    before, derived = through_files(path, tmp_path / "derived.dcm")
+
+    check_derived(before, derived, 2)
+    assert derived["Rows"].VR == derived["Columns"].VR == "US"
+    assert derived["ImagerPixelSpacing"].VR == "DS"
+    assert [float(v) for v in derived.ImagerPixelSpacing] == [0.1, 0.1]
+    assert derived.ShutterLeftVerticalEdge == 9
+    assert derived.ImageComments.endswith("seen")
+
+
+@pytest.mark.parametrize("make", [variants.cr, variants.dx, variants.secondary_capture])
+def test_what_a_class_demands_and_the_source_left_out_is_there_and_empty(make, require_peer, tmp_path):
+    validator = require_peer("dciodvfy")
+    source = make()
+    for keyword in recipe.TYPE_2[source.SOPClassUID]:
+        if keyword in source:
+            del source[keyword]
+
+    ds = derived_from(source)
+
+    check_derived(source, ds, 2)
+    assert ds.PatientBirthDate == ""
+    derive.write_file(ds, tmp_path / "derived.dcm")
+    variants.written(source, tmp_path / "source.dcm")
+    missing = [e for e in errors(validator, tmp_path / "derived.dcm") if "Missing attribute Type 2 " in e]
+    assert missing == []
+    assert new_errors(validator, tmp_path / "source.dcm", tmp_path / "derived.dcm") == []

@@ -118,7 +118,7 @@ FAULTS: dict[str, list[Fault]] = {
     ],
     "image-type": [set_to("ImageType", ["DERIVED", "SECONDARY", "AI_SR"]), without("ImageType")],
     "presentation-intent": [set_to("PresentationIntentType", "FOR PROCESSING")],
-    "required": [without("StudyID"), without("AnatomicRegionSequence")],
+    "required": [without("StudyID"), without("PositionerType")],
     "recognisable": [without("InstanceCreatorUID")],
     "file-meta": [
         lambda ds: setattr(ds.file_meta, "MediaStorageSOPInstanceUID", "1.2.3"),
