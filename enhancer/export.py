@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,7 +14,7 @@ import torch
 from enhancer.checkpoint import load_checkpoint
 from enhancer.domain import Domain
 from enhancer.errors import EnhancerError
-from enhancer.modelfile import DIGESTS, SHIPPED, write_model
+from enhancer.modelfile import DIGESTS, SHIPPED, write_digest, write_model
 from enhancer.networks.generator import Generator
 from enhancer.recipe import recipe_of
 
@@ -26,8 +25,9 @@ def export(checkpoint: Path, name: str, version: str, folder: Path = SHIPPED) ->
     recipe = recipe_of(saved["recipe"], str(checkpoint))
     generator = Generator(recipe.channels, recipe.blocks)
     generator.load_state_dict(saved["stage"]["average"])
-    digest = write_model(
-        folder / f"{name}.safetensors",
+    path = folder / f"{name}.safetensors"
+    write_model(
+        path,
         generator,
         name=name,
         version=version,
@@ -40,11 +40,7 @@ def export(checkpoint: Path, name: str, version: str, folder: Path = SHIPPED) ->
         stage=recipe.stage,
         domain=Domain().as_json(),
     )
-    table = folder / DIGESTS.name
-    digests = json.loads(table.read_text(encoding="ascii")) if table.is_file() else {}
-    digests[name] = digest
-    table.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="ascii")
-    return digest
+    return write_digest(folder / DIGESTS.name, name, path.read_bytes())
 
 
 def main(arguments: list[str]) -> int:

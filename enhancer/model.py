@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from enhancer.bound import Bound
 from enhancer.device import Placement, place
 from enhancer.domain import Domain
 from enhancer.errors import ModelInputError, ModelOutputError
@@ -48,6 +49,8 @@ class Model(abc.ABC):
     """Something that enlarges images."""
 
     info: ModelInfo
+    bounds: Mapping[int, Bound] = {}
+    """How large its errors may be, for each scale that was measured."""
 
     def enhance(self, lr: Float32, scale: int, *, progress: Progress | None = None) -> Float32:
         """float32 [H, W] in [0, 1] -> float32 [scale*H, scale*W]; nothing is clipped.
@@ -88,6 +91,7 @@ class NetworkModel(Model):
         for module in self._network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.bounds = file.bounds
         self.info = ModelInfo(
             name=file.name,
             version=file.version,

@@ -12,6 +12,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from enhancer.bound import Bound, read_bounds
 from enhancer.domain import Domain
 from enhancer.errors import ModelFileError
 from enhancer.networks.generator import Generator
@@ -34,6 +35,8 @@ class ModelFile:
     scales: tuple[int, ...]
     metadata: dict[str, str]
     domain: Domain
+    bounds: dict[int, Bound]
+    """The error bound of each scale that has one."""
     generator: Generator
 
     @property
@@ -97,6 +100,7 @@ def read_model(path: Path) -> ModelFile:
         scales=scales,
         metadata=metadata,
         domain=Domain.from_json(metadata["domain"]) if "domain" in metadata else Domain(),
+        bounds=read_bounds(metadata["bounds"]) if "bounds" in metadata else {},
         generator=generator.eval().requires_grad_(False),
     )
 
@@ -121,6 +125,14 @@ def write_model(
     content = safetensors.torch.save(tensors, metadata)
     path.write_bytes(content)
     return hashlib.sha256(content).hexdigest()
+
+
+def write_digest(table: Path, name: str, content: bytes) -> str:
+    """Notes a model file's SHA-256 in the table beside it, and returns it."""
+    digests = json.loads(table.read_text(encoding="ascii")) if table.is_file() else {}
+    digests[name] = hashlib.sha256(content).hexdigest()
+    table.write_text(json.dumps(digests, indent=2, sort_keys=True) + "\n", encoding="ascii")
+    return str(digests[name])
 
 
 def committed_digests() -> dict[str, str]:

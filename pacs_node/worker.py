@@ -13,6 +13,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,7 @@ class Worker:
             "enhance_seconds": round(enhanced.seconds, 3),
             "device": plan.model.info.device,
             "consistency": {"rms": told.rms, "p999": told.p999, "maximum": told.maximum},
+            "bound": None if enhanced.bound is None else asdict(enhanced.bound),
         }
 
     def _rebuilt(self, examined: Examination, plan: Plan) -> tuple[npt.NDArray[Any], Figures] | None:

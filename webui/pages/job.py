@@ -76,6 +76,10 @@ def _figures(job: Job) -> list[tuple[str, str]]:
     ):
         if isinstance(consistency.get(key), int | float):
             rows.append((title, words.share(consistency[key])))
+    bound = measured.get("bound") or {}
+    for key, title in (("median", "Error bound, median"), ("p99", "Error bound, 99 % of places")):
+        if isinstance(bound.get(key), int | float):
+            rows.append((title, words.share(bound[key])))
     return rows
 
 
