@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from flask import Blueprint, Response
 
@@ -53,28 +53,27 @@ def of_instance(study: str, series: str, instance: str) -> Response:
 
 def _metadata(found: list[Instance], study: str, instance: str = "") -> Response:
     media = choose_json()
-    store = services().store
-    bases = [resources.url(*one.uids) for one in found]
     resources.note("metadata", study, instance, count=len(found))
-    return Response(_array(store, found, bases), content_type=media)
+    rows = [(one.object_key, resources.url(*one.uids), shapes.known(one)) for one in found]
+    return Response(_array(services().store, rows), content_type=media)
 
 
-def _array(store: ObjectStore, found: Iterable[Instance], bases: Iterable[str]) -> Iterator[str]:
+def _array(store: ObjectStore, rows: list[tuple[str, str, jsonmodel.Model]]) -> Iterator[str]:
     """One instance after the other, so that a study of any size takes the memory of one header."""
     before = "["
-    for instance, base in zip(found, bases, strict=True):
-        yield before + json.dumps(_model(store, instance, base))
+    for key, address, known in rows:
+        yield before + json.dumps(_model(store, key, address, known))
         before = ","
     yield "]"
 
 
-def _model(store: ObjectStore, instance: Instance, base: str) -> jsonmodel.Model:
+def _model(store: ObjectStore, key: str, address: str, known: jsonmodel.Model) -> jsonmodel.Model:
     """Everything in the header; of one that cannot be read what our rows know."""
     try:
-        with header.opened(store, instance.object_key) as found:
-            return jsonmodel.of_header(found, lambda path: f"{base}/bulkdata/{path}")
+        with header.opened(store, key) as found:
+            return jsonmodel.of_header(found, lambda path: f"{address}/bulkdata/{path}")
     except (header.Unreadable, StoreError):
-        return shapes.known(instance)
+        return known
 
 
 @blueprint.get(f"{_PATH}/bulkdata/<path:where>")
