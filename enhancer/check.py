@@ -7,15 +7,15 @@ from collections.abc import Iterable
 import numpy as np
 import torch
 
-from enhancer.data import NATIVE_SIDE, Grey, Picture, resize, unit
+from enhancer.data import Grey, Picture, truth_of, unit
 from enhancer.evaluation import spectrum
 from enhancer.networks.generator import SCALES, Generator, enlarge
 from enhancer.normalise import affine_of
 
 
-def pictures_of(images: Iterable[Grey]) -> list[Picture]:
-    """Images by the native protocol."""
-    return [Picture.of(resize(image, NATIVE_SIDE, NATIVE_SIDE), SCALES) for image in images]
+def pictures_of(images: Iterable[Grey], protocol: str = "native") -> list[Picture]:
+    """Images by a protocol."""
+    return [Picture.of(truth_of(image, protocol), SCALES) for image in images]
 
 
 @torch.inference_mode()

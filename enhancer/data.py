@@ -146,6 +146,13 @@ class Picture:
         return cls(hr, lr, {scale: affine_of(unit(image)) for scale, image in lr.items()})
 
 
+def truth_of(image: Grey, protocol: str) -> Grey:
+    """The high-resolution image of a protocol (see :mod:`enhancer.evaluation.images`), at x4."""
+    if protocol == "seed":
+        image = resize(image, NATIVE_SIDE // 4, NATIVE_SIDE // 4)
+    return resize(image, NATIVE_SIDE, NATIVE_SIDE)
+
+
 class Patches:
     """Random patches of a set of images, a pure function of (seed, iteration): resuming needs no state.
 
@@ -164,6 +171,7 @@ class Patches:
         seed: int,
         area_share: float = 0.0,
         blur_share: float = 0.0,
+        protocol: str = "native",
     ) -> None:
         self.patch = patch
         self.large_share = large_share
@@ -173,7 +181,9 @@ class Patches:
         self.native: list[Picture] = []
         self.large: list[Picture] = []
         for image in images:
-            self.native.append(Picture.of(resize(image, NATIVE_SIDE, NATIVE_SIDE), scales))
+            self.native.append(Picture.of(truth_of(image, protocol), scales))
+            if protocol == "seed":
+                continue
             if min(image.shape) > NATIVE_SIDE:
                 self.large.append(Picture.of(image, scales))
             if min(image.shape) >= 4 * NATIVE_SIDE:

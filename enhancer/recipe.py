@@ -37,6 +37,8 @@ class Recipe:
     """Share of the patches that are reduced by block means instead of bicubic."""
     blur_share: float = 0.0
     """Share of the patches whose source is slightly blurred."""
+    protocol: Literal["native", "seed"] = "native"
+    """`seed`: the truth is the image reduced to 64x64 and enlarged again (see the model cards)."""
     x2_share: float = 0.22
     """Share of the batches that train the x2 tail; the others train x4."""
     optimiser: Literal["adam", "muon"] = "adam"
@@ -104,6 +106,7 @@ def recipe_of(values: dict[str, Any], where: str) -> Recipe:
         "precision": ("bfloat16", "float32"),
         "optimiser": ("adam", "muon"),
         "features": ("radiograph", "imagenet"),
+        "protocol": ("native", "seed"),
     }
     for key, allowed in choices.items():
         if key in checked and checked[key] not in allowed:

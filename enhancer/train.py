@@ -88,7 +88,7 @@ def run(
     if saved is None and checkpoint.exists():
         raise TrainingError(f"{checkpoint} is there already: resume that run, or move it away.")
     images = training_set(Path(recipe.data), reader, suffixes)
-    pictures = pictures_of(images.looks)
+    pictures = pictures_of(images.looks, recipe.protocol)
     patches = Patches(
         images.train,
         SCALES,
@@ -97,6 +97,7 @@ def run(
         seed=recipe.seed,
         area_share=recipe.area_share,
         blur_share=recipe.blur_share,
+        protocol=recipe.protocol,
     )
     kind = FidelityStage if recipe.stage == "fidelity" else AdversarialStage
     stage: Stage = kind(recipe, device, patches)

@@ -206,7 +206,9 @@ def test_a_missing_configuration_or_folder_is_said(tmp_path, recipe):
         run(dataclasses.replace(recipe, data=str(tmp_path / "none")), resume=False)
 
 
-@pytest.mark.parametrize(("name", "stage"), [("srresnet", "fidelity"), ("srgan", "adversarial")])
+@pytest.mark.parametrize(
+    ("name", "stage"), [("srresnet", "fidelity"), ("srgan", "adversarial"), ("seed", "fidelity")]
+)
 def test_the_shipped_configurations_are_valid(name, stage):
     from enhancer.modelfile import SHIPPED
 
@@ -240,6 +242,15 @@ def test_patches_are_a_function_of_seed_and_iteration_and_their_halves_match(dat
     means = hr.reshape(6, 8, 4, 8, 4).mean(axis=(2, 4))
     assert np.corrcoef(means.ravel(), lr.ravel())[0, 1] > 0.98
     assert len(patches.large) == 1
+
+
+def test_the_seed_protocol_trains_towards_soft_images(data):
+    images = [read(path) for path in list_images(data, "train")]
+    sharp, soft = (
+        Patches(images, (2, 4), patch=8, large_share=0.0, seed=1, protocol=name).batch(5, 4, 6)[1]
+        for name in ("native", "seed")
+    )
+    assert np.abs(np.diff(soft, 2)).mean() < 0.8 * np.abs(np.diff(sharp, 2)).mean()
 
 
 def test_patches_are_reduced_as_their_shares_say(data):
