@@ -162,3 +162,67 @@ def test_patterns_match_wildcards_several_values_and_missing_ones(match, expecte
     asked = Asked(calling_ae_title="MODALITY")
 
     assert matches(Rule(name="r", match=match), variants.cr(), asked) is expected
+
+
+ROOM = Destination(name="room", ae_title="ROOM_1", host="c", port=104, default=False)
+
+
+@pytest.mark.parametrize(
+    ("caller", "expected", "warned"),
+    [
+        ("ROOM_1", ("pacs", "room"), False),
+        ("PACS", ("pacs",), False),
+        ("NOBODY", ("pacs",), True),
+        ("", ("pacs",), True),
+    ],
+)
+def test_a_result_returns_to_the_destination_with_the_callers_title(caller, expected, warned):
+    rule = Rule(name="back", return_to_sender=True)
+    chosen = Settings(rules=(rule,), destinations=(PACS, ROOM))
+    decision = decide(variants.cr(), 96, 80, Asked(calling_ae_title=caller), chosen)
+
+    assert decision.destinations == expected
+    assert bool(decision.warnings) is warned
+    assert all("no destination has that AE title" in warning for warning in decision.warnings)
+
+
+def test_an_upload_returns_to_nobody():
+    rule = Rule(name="back", return_to_sender=True)
+    asked = Asked(kind="upload", calling_ae_title="ROOM_1")
+    decision = decide(variants.cr(), 96, 80, asked, Settings(rules=(rule,), destinations=(PACS, ROOM)))
+
+    assert (decision.destinations, decision.warnings) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [
+        ({"StudyDescription": "QC daily", "BodyPartExamined": "CHEST"}, "phantom"),
+        ({"SeriesDescription": "Chest phantom"}, "phantom"),
+        ({"BodyPartExamined": "PHANTOM"}, "phantom"),
+        ({"PatientName": "Phantom^Chest"}, "phantom"),
+        ({"PatientName": "Phantomas^Jo"}, "enhance"),
+        ({"PatientBreedDescription": "Beagle"}, "animal"),
+    ],
+)
+def test_phantoms_and_animals_are_left_out_by_default(attributes, expected):
+    ds = variants.cr(**attributes)
+
+    assert verdict(ds) == expected
+    assert verdict(ds, rules=(Rule(name="all"),)) == "enhance"
+
+
+def test_a_decision_tells_which_rules_were_passed_over_and_why():
+    rules = (
+        Rule(name="hip", match={"Anatomy": "HIP"}),
+        Rule(name="er", match={"CallingAETitle": "ER*"}),
+        Rule(name="chest", match={"Anatomy": "CHEST"}),
+        Rule(name="never reached"),
+    )
+    decision = decide(variants.cr(), 96, 80, Asked(calling_ae_title="WARD"), settings(*rules))
+
+    assert decision.rule == "chest"
+    assert [(passed.rule, str(passed.mismatch)) for passed in decision.passed_over] == [
+        ("hip", "Anatomy is CHEST, not HIP"),
+        ("er", "CallingAETitle is WARD, not ER*"),
+    ]
