@@ -7,8 +7,12 @@ import io
 import os
 import socket
 import ssl
+import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
+import pydicom
 import pytest
 from pynetdicom.presentation import build_context
 from structlog.testing import capture_logs
@@ -262,6 +266,35 @@ def test_a_tls_client_that_is_silent_after_its_handshake_is_closed_in_time(tmp_p
                 with contextlib.suppress(ssl.SSLEOFError):
                     assert silent.recv(1) == b""
         assert eventually(lambda: node.receiver.server.open_connections() == 0)
+
+
+def test_pynetdicom_917_overlapping_senders_are_served_without_parsing_a_data_set(tmp_path, monkeypatch):
+    """What slows senders that overlap is Python at work on their images: here it touches none of them."""
+    objects = [make_object(size=512) for _ in range(4)]
+    with receiving(make_settings(tmp_path / "node", dicom=PATIENT)) as node:
+        here = Destination(name="node", ae_title="CXR_SR", host="127.0.0.1", port=node.port)
+        answers: list[int] = []
+        senders = [threading.Thread(target=lambda ds=ds: answers.append(sent(here, ds))) for ds in objects]
+
+        parsed: list[str] = []
+
+        def watched(name: str, read: Callable[..., Any]) -> Callable[..., Any]:
+            def parse(*given: Any, **more: Any) -> Any:
+                if threading.current_thread().name.startswith(("AcceptorThread", "dicom-")):
+                    parsed.append(name)
+                return read(*given, **more)
+
+            return parse
+
+        for name in ("dcmread", "read_dataset", "data_element_generator"):
+            monkeypatch.setattr(pydicom.filereader, name, watched(name, getattr(pydicom.filereader, name)))
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        assert answers == [0] * len(objects)
+        assert len(sources(node)) == len(objects)
+        assert parsed == []
 
 
 def test_half_a_tls_record_holds_neither_the_association_nor_its_thread(tmp_path, authority):
