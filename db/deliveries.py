@@ -45,7 +45,7 @@ def add(
         what=what,
         destination_name=address.name,
         destination=address.settings,
-        commitment=bool(address.settings.get("storage_commitment")) and what != "note",
+        commitment=_is_to_promise(address) and what != "note",
         if_missing=if_missing,
         priority=job.priority,
         life_seconds=address.expire_after.total_seconds(),
@@ -62,6 +62,11 @@ def add(
         delivery_id=delivery.id,
     )
     return delivery
+
+
+def _is_to_promise(address: Address) -> bool:
+    """Whether the destination is asked for storage commitment; only DIMSE knows that service."""
+    return bool(address.settings.get("storage_commitment")) and address.settings.get("kind") != "dicomweb"
 
 
 def due_destinations(session: Session) -> list[str]:

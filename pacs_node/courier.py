@@ -18,13 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from config import Destination, Settings
-from db import Database, deliveries
+from db import Database, commitments, deliveries
 from db.leases import Lease, LeaseLost
 from db.models import Delivery, PeerStatus, Source
 from db.objects import ObjectMissing, ObjectStore
 from db.types import utcnow
 from pacs_node import header, presence_check, statuses
 from pacs_node.carrier import Carrier, Parcel, PeerError, Receipt, Undeliverable
+from pacs_node.commitment_scu import Asker
 from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment
 from pacs_node.dimse_carrier import DimseCarrier
 from pacs_node.errors import TryLater
@@ -84,6 +85,8 @@ class Courier:
             while not self.stop.is_set() and not self.peer_failed and (task := self._next()):
                 with self._kept(task.lease):
                     self._deliver(task)
+            if not self.stop.is_set() and not self.peer_failed:
+                Asker(self.settings, self.database, self.name, self.owner).run()
         finally:
             self._close()
 
@@ -169,13 +172,21 @@ class Courier:
         self._note_peer(True, seconds, "stored" if plain else receipt.text)
         if verdict.arrived:
             self.sent += 1
-            comment = None if plain else receipt.text
-            self._settle(task, lambda s: deliveries.stored(s, lease, receipt.code, comment, actor=self.owner))
+            self._settle(
+                task, lambda s: self._arrived(s, lease, receipt.code, None if plain else receipt.text)
+            )
         elif verdict is Verdict.RETRY:
             self.peer_failed = True  # it has no room now: the next object would be told the same
             self._later(task, receipt.text, receipt.code)
         else:
             self._fail(task, receipt.text, receipt.code)
+
+    def _arrived(self, session: Session, lease: Lease, code: int, comment: str | None) -> None:
+        """Write down that an object is there, and the question whether it will be kept."""
+        delivery = deliveries.stored(session, lease, code, comment, actor=self.owner)
+        if delivery.commitment:
+            goods = consignment(session, delivery)
+            commitments.want(session, delivery, goods.sop_class_uid, goods.sop_instance_uid)
 
     def _close(self) -> None:
         for carrier in self._carriers.values():

@@ -20,7 +20,10 @@ from db import Database
 from db.intake import Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull, open_store
 from db.presence import Presence
-from pacs_node import codecs, fetched, statuses
+from pacs_node import codecs, commitment, fetched, statuses
+from pacs_node.acceptor import Acceptor
+from pacs_node.commitment_scu import take_report
+from pacs_node.normalized import Request
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.refusals import Refusals
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
@@ -46,6 +49,16 @@ def supported_contexts() -> list[PresentationContext]:
     uncompressed = [codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN]
     syntaxes = list(codecs.decodable())
     return [build_context(Verification, uncompressed)] + [build_context(uid, syntaxes) for uid in SOP_CLASSES]
+
+
+def commitment_contexts(settings: Settings) -> list[PresentationContext]:
+    """Storage commitment, where a destination's answers or callers' requests may come; in either role."""
+    asked = any(destination.storage_commitment for destination in settings.destinations)
+    if not asked and not settings.dicom.storage_commitment:
+        return []
+    context = commitment.context()
+    context.scu_role = context.scp_role = True
+    return [context]
 
 
 def may_call(caller: Caller, allow: tuple[Peer, ...]) -> bool:
@@ -78,7 +91,8 @@ class Receiver:
                 ae_title=dicom.ae_title,
                 host=dicom.host,
                 port=None if dicom.tls and dicom.tls.only else dicom.port,
-                contexts=supported_contexts(),
+                contexts=[*supported_contexts(), *commitment_contexts(settings)],
+                services={commitment.SOP_CLASS: self.about_commitment},
                 limits=Limits(
                     max_associations=dicom.max_associations,
                     max_associations_per_peer=dicom.max_associations_per_peer,
@@ -121,6 +135,16 @@ class Receiver:
         if rejection is not None:
             self.refusals.note(caller, rejection.why)
         return rejection
+
+    def about_commitment(self, request: Request, assoc: Acceptor) -> Answer:
+        """Answer an archive that reports what it keeps, or a caller that asks what we keep."""
+        try:
+            ds = request.data_set()
+        except Exception:  # noqa: BLE001 - what a stranger calls a data set
+            return Answer(statuses.INVALID_ARGUMENT, "the data set cannot be read")
+        if not request.is_action:
+            return take_report(self.database, self.settings, ds, caller=request.caller.ae_title)
+        return Answer(statuses.UNRECOGNISED_OPERATION, "storage commitment is not offered")
 
     def put_away(self, received: Received) -> Answer:
         """Make a received object durable and queue its job; what we had moved to us joins its batch."""

@@ -123,6 +123,18 @@ def hang_up(assoc: Association) -> None:
         connection.close()
 
 
+@contextmanager
+def paused(assoc: Association) -> Iterator[None]:
+    """Keep the association's own thread from taking messages: those that come are for this one."""
+    assoc._reactor_checkpoint.clear()
+    try:
+        while not assoc._is_paused and assoc.is_alive():
+            time.sleep(0.0005)
+        yield
+    finally:
+        assoc._reactor_checkpoint.set()
+
+
 def store(
     assoc: Association,
     context: PresentationContext,
@@ -138,10 +150,7 @@ def store(
     `timeout` is the longest silence in seconds: of a peer that takes no more bytes, or gives no answer once
     it has all. Raises :class:`Interrupted`; the association is then of no more use.
     """
-    assoc._reactor_checkpoint.clear()
-    while not assoc._is_paused and assoc.is_alive():
-        time.sleep(0.0005)
-    try:
+    with paused(assoc):
         context_id = int(context.context_id or 0)
         for control, fragment in _fragments(
             assoc, _command(sop_class_uid, sop_instance_uid, message_id), data
@@ -153,8 +162,6 @@ def store(
         _wait_for_room(assoc, timeout, queued=0)
         assoc.dimse_timeout = timeout
         _, rsp = assoc.dimse.get_msg(block=True)
-    finally:
-        assoc._reactor_checkpoint.set()
     if rsp is None:
         raise Interrupted(_interruption(assoc, f"no answer within {timeout:g} s"))
     if not isinstance(rsp, C_STORE) or rsp.MessageIDBeingRespondedTo != message_id or rsp.Status is None:

@@ -16,7 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
-from db import Database, commands, deliveries
+from db import Database, commands, commitments, deliveries
 from db.leases import backoff
 from db.models import Command
 from db.objects import ObjectStore, open_store
@@ -60,8 +60,8 @@ class Sender:
     def step(self) -> None:
         """Look once for due deliveries and for commands; start what is to be started."""
         with self.database.read() as session:
-            due = deliveries.due_destinations(session)
-        for name in due:
+            due = {*deliveries.due_destinations(session), *commitments.due_destinations(session)}
+        for name in sorted(due):
             self._dispatch(name)
         self._take_command()
 
