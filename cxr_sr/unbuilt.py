@@ -16,10 +16,6 @@ if TYPE_CHECKING:
 
 def asked_for(settings: Settings) -> Iterator[str]:
     """The keys that ask for what is not there, each with what to do."""
-    for number, destination in enumerate(settings.destinations):
-        key = f"destinations.{number}"
-        if destination.storage_commitment:
-            yield f"{key}.storage_commitment: storage commitment is not built yet; leave it out"
     if not settings.storage.url.startswith("file:"):
         yield "storage.url: only file:// is built yet"
 

@@ -12,7 +12,6 @@ PACS = {"name": "pacs", "ae_title": "PACS", "host": "127.0.0.1", "port": 104}
 @pytest.mark.parametrize(
     ("given", "key"),
     [
-        ({"destinations": [{**PACS, "storage_commitment": True}]}, "destinations.0.storage_commitment"),
         ({"storage": {"url": "s3://bucket/prefix"}}, "storage.url"),
     ],
 )
