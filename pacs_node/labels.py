@@ -103,20 +103,24 @@ def choose_place(
 def _corners(
     shape: tuple[int, ...], hidden: npt.NDArray[np.bool_] | None, size: tuple[int, int]
 ) -> Iterator[tuple[int, int]]:
-    """The corners of the visible part, and the middles of its upper and lower edge (for a round shutter)."""
-    first_row, last_row, first_column, last_column = 0, shape[0], 0, shape[1]
-    if hidden is not None:
-        seen_rows = np.flatnonzero(~hidden.all(axis=1))
-        seen_columns = np.flatnonzero(~hidden.all(axis=0))
-        first_row, last_row = int(seen_rows[0]), int(seen_rows[-1]) + 1
-        first_column, last_column = int(seen_columns[0]), int(seen_columns[-1]) + 1
-    tops = (first_row, max(first_row, last_row - size[0]))
-    lefts = [first_column, max(first_column, last_column - size[1])]
-    if hidden is not None:
-        lefts.append(max(0, (first_column + last_column - size[1]) // 2))
-    for left in lefts:
+    """The corners of the image; with a shutter those of its opening, each moved inwards until none of the box
+    is hidden (a round opening has no corners)."""
+    last_top, last_left = shape[0] - size[0], shape[1] - size[1]
+    if hidden is None:
+        yield from ((top, left) for left in (0, last_left) for top in (0, last_top))
+        return
+    seen_rows, seen_columns = np.flatnonzero(~hidden.all(axis=1)), np.flatnonzero(~hidden.all(axis=0))
+    tops = (int(seen_rows[0]), int(seen_rows[-1]) + 1 - size[0])
+    lefts = (int(seen_columns[0]), int(seen_columns[-1]) + 1 - size[1])
+    middle = (sum(tops) / 2, sum(lefts) / 2)
+    for left in (*lefts, middle[1]):
         for top in tops:
-            yield min(top, shape[0] - size[0]), min(left, shape[1] - size[1])
+            for step in np.linspace(0, 1, 25):
+                row = round(min(max(0, top + (middle[0] - top) * step), last_top))
+                column = round(min(max(0, left + (middle[1] - left) * step), last_left))
+                if not hidden[row : row + size[0], column : column + size[1]].any():
+                    break
+            yield row, column
 
 
 def _burned(
