@@ -7,37 +7,19 @@ was given to another gets :class:`db.leases.LeaseLost` and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import deliveries, events
+from db import deliveries, events, results
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
-from db.models import Job, ModelVersion, Result, Source
-from db.states import IllegalTransition, JobState, Priority, Purpose, check_job
+from db.models import Job, ModelVersion, Source
+from db.results import NewResult as NewResult  # what a worker finishes with
+from db.states import JOB_TRANSITIONS, IllegalTransition, JobState, Priority, Purpose, check_job
 from db.transitions import move_job
 from db.types import utcnow
-
-
-@dataclass(frozen=True)
-class NewResult:
-    """What a worker has stored and now commits."""
-
-    object_key: str
-    sha256: str
-    size_bytes: int
-    sop_class_uid: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    rows: int
-    columns: int
-    figures: dict[str, Any]
-    preview_key: str | None = None
-    series_number: int | None = None
-    series_description: str = ""
 
 
 def enqueue(
@@ -192,7 +174,7 @@ def finish(
     job = held(session, lease)
     if job.cancel_requested:
         raise CancelRequested(f"job {lease.id}")
-    job.result = _keep_result(session, result)
+    job.result = results.keep(session, result)
     for address in destinations:
         deliveries.add(session, job, address)
     for address in forward_original_to:
@@ -206,21 +188,6 @@ def finish(
     job.progress = 1.0
     move_job(session, job, after, actor=actor)
     return job
-
-
-def _keep_result(session: Session, new: NewResult) -> Result:
-    known = session.scalar(
-        select(Result).where(Result.sop_instance_uid == new.sop_instance_uid).with_for_update(key_share=True)
-    )
-    if known is None:
-        known = Result(**vars(new))
-        session.add(known)
-    elif known.deleted_at is not None:  # retention took the object; it was made again
-        for name, value in vars(new).items():
-            setattr(known, name, value)
-        known.deleted_at = None
-    session.flush()
-    return known
 
 
 def skip(session: Session, lease: Lease, code: str, reason: str, *, actor: str | None = None) -> Job:
@@ -319,7 +286,7 @@ def retry(session: Session, job: Job, *, actor: str) -> None:
     if job.state not in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED}:
         raise IllegalTransition("the job", job.state, JobState.QUEUED)
     job.cancel_requested = False
-    if _kept_result(session, job) is not None:
+    if results.kept(session, job) is not None:
         deliveries.again(session, job, actor=actor)
         if job.release == "review" and job.released_at is None:
             move_job(session, job, JobState.HELD, actor=actor)
@@ -371,7 +338,7 @@ made under wrong attributes of patient or order, or replaced because they were c
 
 def retract(session: Session, job: Job, *, reason: str, actor: str, why: str = "quality") -> None:
     """Take a result back: open deliveries are cancelled, the result is hidden from then on, and a note goes
-    to each destination that has it.
+    to each destination that has it. Other jobs that share the result are retracted with it.
 
     why: one of :data:`RETRACTIONS`. Raises :class:`IllegalTransition`.
     """
@@ -379,15 +346,24 @@ def retract(session: Session, job: Job, *, reason: str, actor: str, why: str = "
     check_job(job.state, JobState.RETRACTED)
     if job.result is None:
         raise IllegalTransition("the job", job.state, JobState.RETRACTED, "it has no result")
+    _take_back(session, job, RETRACTIONS[why], reason, actor)
+    sharing = select(Job).where(Job.result_id == job.result_id, Job.id != job.id).order_by(Job.id)
+    for other in session.scalars(sharing):
+        _lock(session, other)
+        if JobState.RETRACTED in JOB_TRANSITIONS[other.state]:
+            _take_back(session, other, RETRACTIONS[why], f"with job {job.id}: {reason}", actor)
+
+
+def _take_back(session: Session, job: Job, code: str, reason: str, actor: str) -> None:
     deliveries.cancel_open(session, job, actor=actor)
-    move_job(session, job, JobState.RETRACTED, code=RETRACTIONS[why], reason=reason, actor=actor)
+    move_job(session, job, JobState.RETRACTED, code=code, reason=reason, actor=actor)
     deliveries.add_notes(session, job)
 
 
 def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:
     """Send the result of a done job to one more destination. Raises :class:`IllegalTransition`."""
     _lock(session, job)
-    if _kept_result(session, job) is None:
+    if results.kept(session, job) is None:
         raise IllegalTransition("the job", job.state, JobState.DELIVERING, "it has no result any more")
     if job.state != JobState.DONE:
         raise IllegalTransition(
@@ -403,16 +379,6 @@ def _lock(session: Session, job: Job) -> None:
     """See the job as it is now, and keep others from changing it until the transaction ends."""
     session.flush()
     session.refresh(job, with_for_update={"key_share": True})
-
-
-def _kept_result(session: Session, job: Job) -> Result | None:
-    """The result while its object is there; locked, so that retention does not take it meanwhile."""
-    if job.result_id is None:
-        return None
-    result = session.get_one(
-        Result, job.result_id, populate_existing=True, with_for_update={"key_share": True}
-    )
-    return result if result.deleted_at is None else None
 
 
 def _cancel(session: Session, job: Job, *, actor: str | None) -> None:

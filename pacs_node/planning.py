@@ -108,7 +108,7 @@ class Planner:
                 records.retract_amended(session, source, job, actor=self.actor)
             return None
         version = records.model_version(session, model.info)
-        names = self._uids(examined, decision, model.info)
+        names = self._unused_uids(session, examined, decision, model.info)
         job = queue.note_plan(
             session,
             lease,
@@ -151,7 +151,20 @@ class Planner:
             return True
         return False
 
-    def _uids(self, examined: Examination, decision: Decision, model: ModelInfo) -> uids.ResultUids:
+    def _unused_uids(
+        self, session: Session, examined: Examination, decision: Decision, model: ModelInfo
+    ) -> uids.ResultUids:
+        """The result's UIDs, others than those of a result that was taken back: archives hide those."""
+        taken_back = 0
+        while True:
+            names = self._uids(examined, decision, model, taken_back)
+            if not records.was_taken_back(session, names.instance):
+                return names
+            taken_back += 1
+
+    def _uids(
+        self, examined: Examination, decision: Decision, model: ModelInfo, taken_back: int
+    ) -> uids.ResultUids:
         said = examined.facts
         assert examined.pixel_digest is not None
         return uids.result_uids(
@@ -165,6 +178,7 @@ class Planner:
             version=model.version,
             weights_digest=model.digest,
             scale=decision.scale,
+            settings={"after": taken_back} if taken_back else None,
         )
 
 

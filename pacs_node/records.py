@@ -117,6 +117,16 @@ def retract_amended(session: Session, source: Source, job: Job, *, actor: str) -
         queue.retract(session, old, reason=reason, actor=actor, why="amended")
 
 
+def was_taken_back(session: Session, sop_instance_uid: str) -> bool:
+    """Whether a result under that UID has been retracted."""
+    query = (
+        select(Job.id)
+        .join(Result, Result.id == Job.result_id)
+        .where(Result.sop_instance_uid == sop_instance_uid, Job.state == JobState.RETRACTED)
+    )
+    return session.scalar(query.limit(1)) is not None
+
+
 def reusable_result(session: Session, source: Source, model_version_id: int, scale: int) -> Result | None:
     """A stored result on the same pixels by the same model at the same scale, to rebuild the header on."""
     others = _others(session, source, clinical=False)

@@ -80,3 +80,17 @@ def test_the_job_keeps_why_its_result_was_taken_back(database, why, code):
         job = builders.finished(session, PACS)
         queue.retract(session, job, reason="blurred", actor="anna", why=why)
         assert job.reason_code == code
+
+
+def test_jobs_that_share_a_result_are_retracted_together(database):
+    with database.write() as session:
+        one = builders.finished(session, PACS)
+        other = builders.finished(session, OTHER)
+        other.result_id = one.result_id
+        deliveries.stored(session, deliveries.claim(session, "sender", "other", 60), 0, actor="sender")
+        session.flush()
+        queue.retract(session, one, reason="blurred", actor="anna", why="safety")
+        assert (one.state, other.state) == (JobState.RETRACTED, JobState.RETRACTED)
+        assert other.reason_code == "retracted-safety"
+        assert [n.destination_name for n in notes(session, other)] == ["other"]
+        assert notes(session, one) == []
