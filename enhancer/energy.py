@@ -14,7 +14,7 @@ from torch import Tensor
 
 SIDE = 32
 """Side of a window, pixels."""
-BANDS = ((0.0625, 0.125), (0.125, 0.25), (0.25, 0.375), (0.375, 0.5))
+BANDS = ((0.125, 0.25), (0.25, 0.375), (0.375, 0.5))
 """Radial frequencies, cycles a pixel."""
 FLOOR = 0.002
 """Noise of this standard deviation is taken to be everywhere, so that empty windows weigh little."""
