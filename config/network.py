@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from config.checks import address_or_network
 from config.section import AETitle, Name, Port, Section
 
 TlsProfile = Literal["bcp195", "bcp195-extended"]
 """PS3.15 B.12 (BCP 195, RFC 9325) and B.13 (its restricted set of ciphers)."""
+
+
+_STORED = {"stored": True}
+"""Validation context of settings that were valid once."""
 
 
 class Peer(Section):
@@ -79,10 +84,18 @@ class Remote(Section):
     token_url: str = Field("", description="dicomweb: where oauth2 gives out tokens.")
     scope: str = Field("", description="dicomweb: scope that oauth2 asks for.")
 
+    @classmethod
+    def stored(cls, settings: Mapping[str, Any]) -> Self:
+        """A remote from its settings as they were kept with a delivery. Raises pydantic's ValidationError.
+
+        Its files are not looked for: one that is being replaced is missing for a moment, no more.
+        """
+        return cls.model_validate(settings, context=_STORED)
+
     @field_validator("tls_ca", "tls_cert", "tls_key", "secret_file")
     @classmethod
-    def _file_is_there(cls, value: Path | None) -> Path | None:
-        return _existing(value)
+    def _file_is_there(cls, value: Path | None, info: ValidationInfo) -> Path | None:
+        return value if info.context is _STORED else _existing(value)
 
     @model_validator(mode="after")
     def _can_be_reached(self) -> Remote:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -52,7 +52,7 @@ def _entries(model: type[BaseModel], above: str) -> Iterator[Entry]:
         if not is_table:
             yield Entry(key, _default(field), field.description or "")
         if below is not None:
-            yield from _entries(below, f"{key}." if is_table else f"{key}[].")
+            yield from _entries(below, f"{key}[]." if get_origin(field.annotation) is tuple else f"{key}.")
 
 
 def _default(field: FieldInfo) -> str:

@@ -69,7 +69,7 @@ class Asker:
         for settings, group in groupby(asked, key=lambda pair: pair[1]):
             rows = [row for row, _ in group]
             try:
-                self._ask_all(Destination.model_validate(settings), rows)
+                self._ask_all(Destination.stored(settings), rows)
             except ValidationError:
                 self._give_up(rows, "the destination's settings are not valid")
 
