@@ -22,6 +22,7 @@ from db.objects import ObjectStore, StoreError, StoreFull, open_store
 from db.presence import Presence
 from pacs_node import codecs, commitment, fetched, statuses
 from pacs_node.acceptor import Acceptor
+from pacs_node.commitment_scp import Desk
 from pacs_node.commitment_scu import take_report
 from pacs_node.normalized import Request
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
@@ -86,6 +87,7 @@ class Receiver:
         self.refusals = Refusals(database)
         self.credentials = server_credentials(dicom.tls) if dicom.tls else None
         self.spool = Spool(store.spool)
+        self.desk = Desk(settings, database)
         try:
             self.server = Server(
                 ae_title=dicom.ae_title,
@@ -121,6 +123,7 @@ class Receiver:
 
     def close(self, grace: float = DRAIN_SECONDS) -> None:
         """Stop listening, let what has begun end for `grace` seconds."""
+        self.desk.close()
         self.server.close(grace)
         self.spool.close()
         self.refusals.close()
@@ -144,7 +147,9 @@ class Receiver:
             return Answer(statuses.INVALID_ARGUMENT, "the data set cannot be read")
         if not request.is_action:
             return take_report(self.database, self.settings, ds, caller=request.caller.ae_title)
-        return Answer(statuses.UNRECOGNISED_OPERATION, "storage commitment is not offered")
+        if not self.settings.dicom.storage_commitment:
+            return Answer(statuses.UNRECOGNISED_OPERATION, "storage commitment is not offered")
+        return self.desk.take(request, ds, assoc)
 
     def put_away(self, received: Received) -> Answer:
         """Make a received object durable and queue its job; what we had moved to us joins its batch."""

@@ -9,6 +9,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -16,12 +17,13 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
-from db import Database, commands, commitments, deliveries
+from db import Database, commands, commitment_requests, commitments, deliveries
 from db.leases import backoff
 from db.models import Command
 from db.objects import ObjectStore, open_store
 from db.presence import Presence
 from pacs_node import fetcher
+from pacs_node.commitment_scp import Teller
 from pacs_node.courier import Courier, note_peer
 from pacs_node.echo import EchoResult, echo
 from pacs_node.whereabouts import where
@@ -61,8 +63,11 @@ class Sender:
         """Look once for due deliveries and for commands; start what is to be started."""
         with self.database.read() as session:
             due = {*deliveries.due_destinations(session), *commitments.due_destinations(session)}
+            callers = commitment_requests.due_callers(session)
         for name in sorted(due):
-            self._dispatch(name)
+            self._dispatch(name, self._carry)
+        for caller in callers:
+            self._dispatch(f"caller {caller}", self._tell, caller)
         self._take_command()
 
     def drain(self, seconds: float = DRAIN_SECONDS) -> None:
@@ -73,12 +78,18 @@ class Sender:
         for thread in threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
-    def _dispatch(self, name: str) -> None:
+    def _tell(self, caller: str, _route: _Route) -> None:
+        try:
+            Teller(self.settings, self.database, caller, self.stop).run()
+        except Exception as error:  # noqa: BLE001 - a fault with one caller is no fault of the others
+            log.error("teller.failed", caller=caller, error=where(error))
+
+    def _dispatch(self, name: str, work: Callable[[str, _Route], None], whom: str | None = None) -> None:
         route = self._routes.setdefault(name, _Route())
         if (route.thread and route.thread.is_alive()) or time.monotonic() < route.not_before:
             return
         route.thread = threading.Thread(
-            target=self._carry, args=(name, route), name=f"courier-{name}", daemon=True
+            target=work, args=(whom or name, route), name=f"courier-{name}", daemon=True
         )
         route.thread.start()
 

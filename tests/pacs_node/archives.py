@@ -10,6 +10,7 @@ from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import AE, build_role, evt
+from pynetdicom.association import Association
 
 from config import Destination
 from pacs_node import commitment
@@ -112,3 +113,73 @@ def on_the_same(archive: Promiser, event: evt.Event) -> None:
     event_type, ds = commitment.event_information(transaction, verdicts)
     answer, _ = event.assoc.send_n_event_report(ds, event_type, *_SERVICE)
     archive.told.append(answer.get("Status"))
+
+
+@dataclass
+class Modality:
+    """Who asks us for storage commitment, and where it hears the answers."""
+
+    calling: str = "MODALITY"
+    port: int = 0
+    heard: list[tuple[str, dict[str, int | None]]] = field(default_factory=list)
+    """Transactions, with the failure reason of each instance, None for a promise."""
+    status: int = 0
+    """What it answers to reports."""
+    roles: list[tuple[bool, bool]] = field(default_factory=list)
+    """SCU and SCP role that we proposed to it."""
+
+    @property
+    def destination(self) -> Destination:
+        return Destination(
+            name="modality", ae_title=self.calling, host="127.0.0.1", port=self.port, default=False
+        )
+
+    def hear(self, event: evt.Event) -> tuple[int, Dataset | None]:
+        roles = event.assoc.requestor.role_selection.values()
+        self.roles.extend((bool(role.scu_role), bool(role.scp_role)) for role in roles)
+        transaction, answers = commitment.read_event(event.event_information)
+        self.heard.append((transaction, {uid: a.reason if a else None for uid, a in answers.items()}))
+        return self.status, None
+
+    @contextmanager
+    def asking(self, port: int) -> Iterator[Association]:
+        """An association to us."""
+        ae = AE(ae_title=self.calling)
+        ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+        ae.add_requested_context(commitment.SOP_CLASS)
+        assoc = ae.associate(
+            "127.0.0.1", port, ae_title="CXR_SR", evt_handlers=[(evt.EVT_N_EVENT_REPORT, self.hear)]
+        )
+        assert assoc.is_established
+        try:
+            yield assoc
+            assoc.release()
+        finally:
+            hang_up(assoc)
+
+
+def ask(assoc: Association, transaction: str, *instances: tuple[str, str], action: int = 1) -> int | None:
+    """Ask for a promise; the status of the answer."""
+    ds = commitment.action_information(transaction, instances)
+    status, _ = assoc.send_n_action(ds, action, *_SERVICE)
+    code = status.get("Status")
+    return None if code is None else int(code)
+
+
+@contextmanager
+def modality(calling: str = "MODALITY") -> Iterator[Modality]:
+    """A modality that listens for answers."""
+    one = Modality(calling)
+    ae = AE(ae_title=calling)
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 30
+    ae.add_supported_context(commitment.SOP_CLASS, scu_role=True, scp_role=True)
+    handlers = [(evt.EVT_N_EVENT_REPORT, one.hear)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)  # type: ignore[arg-type]
+    assert server is not None
+    one.port = server.server_address[1]
+    try:
+        yield one
+    finally:
+        server.shutdown()
+        for assoc in server.active_associations:
+            assoc.abort()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -41,9 +42,12 @@ class Office:
         file.write_bytes(whole)
         stored = self.store.put(file, "results", ".dcm")
         file.write_bytes(whole if what == "original" else f"source of {ds.SOPInstanceUID}".encode())
-        accepted = intake(
-            self.database, self.store, Arrival(file, "application/dicom"), Origin("dimse"), max_waiting=1000
-        )
+        arrival = Arrival(file, "application/dicom")
+        if what == "original":
+            arrival = dataclasses.replace(
+                arrival, sop_class_uid=ds.SOPClassUID, sop_instance_uid=ds.SOPInstanceUID
+            )
+        accepted = intake(self.database, self.store, arrival, Origin("dimse"), max_waiting=1000)
         addresses = [deliveries.Address(d.name, d.model_dump(mode="json")) for d in destinations]
         with self.database.write() as session:
             lease = queue.claim(session, "worker", 60)
