@@ -33,11 +33,11 @@ class Address:
 
 
 def add(
-    session: Session, job: Job, address: Address, *, what: str = "result", if_missing: bool = False
+    session: Session, job: Job, address: Address, *, what: str = "result", ask_first: bool = False
 ) -> Delivery:
     """Queue a delivery of a job's result, of its original, or of a note that takes the result back.
 
-    if_missing: the destination is asked first. No commitment is asked for a note: what an archive keeps of
+    ask_first: whether the destination needs it. No commitment is asked for a note: what an archive keeps of
     it is its own affair.
     """
     delivery = Delivery(
@@ -46,7 +46,7 @@ def add(
         destination_name=address.name,
         destination=address.settings,
         commitment=_is_to_promise(address) and what != "note",
-        if_missing=if_missing,
+        ask_first=ask_first,
         priority=job.priority,
         life_seconds=address.expire_after.total_seconds(),
         expires_at=utcnow() + address.expire_after,
@@ -165,8 +165,8 @@ def stored(
     move_delivery(
         session, delivery, DeliveryState.STORED, status_code=status_code, comment=comment, actor=actor
     )
-    if delivery.job.state == JobState.RETRACTED:
-        add_notes(session, delivery.job)
+    if delivery.job.state == JobState.RETRACTED and delivery.what == "result":
+        add_notes(session, delivery.job, actor=actor)
     settle(session, delivery.job, actor=actor)
     return delivery
 
@@ -177,16 +177,28 @@ def retry_later(
     comment: str,
     *,
     status_code: int | None = None,
+    perhaps_there: bool = False,
     base: float,
     longest: float,
     actor: str,
 ) -> Delivery:
-    """Not now: wait, longer each time, until success, cancel or expiry."""
+    """Not now: wait, longer each time, until success, cancel or expiry.
+
+    perhaps_there: the destination may have the object, although it has not said so.
+    """
     delivery = held(session, lease)
+    delivery.perhaps_there |= perhaps_there
     delivery.not_before = utcnow() + backoff(delivery.attempts, base, longest)
     move_delivery(
         session, delivery, DeliveryState.WAITING, status_code=status_code, comment=comment, actor=actor
     )
+    return delivery
+
+
+def needless(session: Session, lease: Lease, comment: str, *, actor: str) -> Delivery:
+    """End a note that the destination turned out not to need."""
+    delivery = held(session, lease)
+    move_delivery(session, delivery, DeliveryState.CANCELLED, comment=comment, actor=actor)
     return delivery
 
 
@@ -229,6 +241,7 @@ def expire(session: Session, now: datetime | None = None) -> int:
         delivery = lock(session, delivery_id)
         lease_end = delivery.lease_expires_at
         if delivery.state == DeliveryState.SENDING and lease_end is not None and lease_end < now:
+            delivery.perhaps_there = True
             move_delivery(
                 session, delivery, DeliveryState.WAITING, comment="the sender fell silent", actor="scheduler"
             )
@@ -245,6 +258,8 @@ def expire(session: Session, now: datetime | None = None) -> int:
 
 
 _LOST = frozenset({DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED})
+NOTES_LOST = frozenset({DeliveryState.FAILED, DeliveryState.EXPIRED})
+"""States of notes that did not arrive; a cancelled one was needless."""
 
 
 def again(session: Session, job: Job, *, actor: str) -> None:
@@ -257,7 +272,7 @@ def again(session: Session, job: Job, *, actor: str) -> None:
 
 def notes_again(session: Session, job: Job, *, actor: str) -> bool:
     """Queue the notes of a locked, retracted job that did not arrive once more; whether there were any."""
-    lost = [d for d in of_job(session, job) if d.what == "note" and d.state in _LOST]
+    lost = [d for d in of_job(session, job) if d.what == "note" and d.state in NOTES_LOST]
     for delivery in lost:
         renew(delivery)
         move_delivery(session, delivery, DeliveryState.WAITING, actor=actor)
@@ -272,21 +287,32 @@ def begin(session: Session, job: Job) -> bool:
     return bool(waiting)
 
 
-def add_notes(session: Session, job: Job) -> None:
-    """Queue a note to each destination where the result of a locked, retracted job has arrived."""
+def add_notes(session: Session, job: Job, *, actor: str) -> None:
+    """Queue a note to each destination where the result of a locked, retracted job has arrived, or may have:
+    one that has not said so is asked first."""
     every = of_job(session, job)
-    told = {d.destination_name for d in every if d.what == "note"}
+    notes = {d.destination_name: d for d in every if d.what == "note"}
     for delivery in every:
-        arrived = delivery.what == "result" and delivery.stored_at is not None
-        if arrived and delivery.destination_name not in told:
+        arrived = delivery.stored_at is not None
+        if delivery.what != "result" or not (arrived or delivery.perhaps_there):
+            continue
+        note = notes.get(delivery.destination_name)
+        if note is None:
             life = timedelta(seconds=delivery.life_seconds)
-            add(session, job, Address(delivery.destination_name, delivery.destination, life), what="note")
+            address = Address(delivery.destination_name, delivery.destination, life)
+            add(session, job, address, what="note", ask_first=not arrived)
+        elif arrived:
+            note.ask_first = False
+            if note.state == DeliveryState.CANCELLED:  # it seemed needless
+                renew(note)
+                move_delivery(session, note, DeliveryState.WAITING, actor=actor)
 
 
 def cancel_open(session: Session, job: Job, *, actor: str) -> None:
     """Cancel what has not arrived of a locked job."""
     for delivery in of_job(session, job):
         if delivery.state in DELIVERY_OPEN:
+            delivery.perhaps_there |= delivery.state == DeliveryState.SENDING
             move_delivery(session, delivery, DeliveryState.CANCELLED, comment=delivery.comment, actor=actor)
 
 

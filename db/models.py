@@ -263,8 +263,11 @@ class Delivery(Base):
     expires_at: Mapped[datetime]
     commitment: Mapped[bool] = mapped_column(default=False)
     """Whether the destination is to promise storage commitment: until then the object is kept."""
-    if_missing: Mapped[bool] = mapped_column(default=False)
-    """Whether the destination is asked first: what it has already is not sent."""
+    ask_first: Mapped[bool] = mapped_column(default=False)
+    """Whether the destination is asked first: an original that it has is not sent, nor a note about a result
+    that it has not."""
+    perhaps_there: Mapped[bool] = mapped_column(default=False)
+    """Whether an attempt ended so that the destination may have the object without having said so."""
     lease_token: Mapped[int] = mapped_column(default=0)
     lease_owner: Mapped[str | None] = mapped_column(String(128))
     lease_expires_at: Mapped[datetime | None]

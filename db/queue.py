@@ -178,7 +178,7 @@ def finish(
     for address in destinations:
         deliveries.add(session, job, address)
     for address in forward_original_to:
-        deliveries.add(session, job, address, what="original", if_missing=only_if_missing)
+        deliveries.add(session, job, address, what="original", ask_first=only_if_missing)
     if job.release == "review":
         after = JobState.HELD
     elif destinations or forward_original_to:
@@ -357,7 +357,7 @@ def retract(session: Session, job: Job, *, reason: str, actor: str, why: str = "
 def _take_back(session: Session, job: Job, code: str, reason: str, actor: str) -> None:
     deliveries.cancel_open(session, job, actor=actor)
     move_job(session, job, JobState.RETRACTED, code=code, reason=reason, actor=actor)
-    deliveries.add_notes(session, job)
+    deliveries.add_notes(session, job, actor=actor)
 
 
 def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:

@@ -66,6 +66,17 @@ def consignment(session: Session, delivery: Delivery) -> Consignment:
     return Consignment(labelled.object_key, labelled.sha256, result.sop_class_uid, labelled.sop_instance_uid)
 
 
+def result_at(session: Session, delivery: Delivery) -> tuple[str, str] | None:
+    """Series and instance UID under which the destination of a delivery was sent the result, if ever."""
+    result, label = delivery.job.result, label_of(delivery)
+    if result is None:
+        return None
+    if label == "none":
+        return result.series_instance_uid, result.sop_instance_uid
+    labelled = session.scalar(select(LabelledResult).filter_by(result_id=result.id, label=label))
+    return (labelled.series_instance_uid, labelled.sop_instance_uid) if labelled is not None else None
+
+
 def label_of(delivery: Delivery) -> str:
     """How the result says at this destination that it was enhanced: `none`, `overlay` or `burned`."""
     label = delivery.destination.get("label")

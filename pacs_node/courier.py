@@ -20,18 +20,19 @@ from sqlalchemy.orm import Session
 from config import Destination, Settings
 from db import Database, commitments, deliveries
 from db.leases import Lease, LeaseLost
-from db.models import Delivery, PeerStatus, Source
+from db.models import Delivery, PeerStatus
 from db.objects import ObjectMissing, ObjectStore
 from db.types import utcnow
-from pacs_node import header, presence_check, statuses
+from pacs_node import header, presence_check, scu, statuses
 from pacs_node.carrier import Carrier, Parcel, PeerError, Receipt, Undeliverable
 from pacs_node.commitment_scu import Asker
-from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment
+from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment, result_at
 from pacs_node.dimse_carrier import DimseCarrier
 from pacs_node.errors import TryLater
 from pacs_node.packing import Packer
 from pacs_node.statuses import Verdict
 from pacs_node.stow import StowCarrier
+from pacs_node.webclient import SignInError
 
 log = structlog.get_logger(__name__)
 
@@ -47,6 +48,10 @@ def open_carrier(kind: str, settings: Settings) -> Carrier:
     raise Undeliverable(f"nothing is sent to destinations of kind {kind} yet")
 
 
+class Needless(Exception):
+    """The destination does not need this object; the message is for people."""
+
+
 @dataclass(frozen=True)
 class Task:
     """What a claimed delivery is about, read from its rows. goods: None where they are still to be made."""
@@ -54,9 +59,10 @@ class Task:
     lease: Lease
     destination: Destination
     goods: Consignment | None
-    ours: bool
-    if_missing: presence_check.Name | None = None
-    """What the destination is asked for first: it is not sent where it is already."""
+    what: str
+    ask_for: presence_check.Name | None
+    """What the destination is asked for first: an original that it has is not sent, nor a note about a result
+    that it has not."""
 
 
 class Courier:
@@ -107,6 +113,9 @@ class Courier:
         began = time.monotonic()
         try:
             receipt = self._send(task)
+        except Needless as error:
+            needless = str(error)
+            self._settle(task, lambda s: deliveries.needless(s, task.lease, needless, actor=self.owner))
         except Undeliverable as error:
             log.error("delivery.impossible", delivery=task.lease.id, destination=self.name, why=str(error))
             self._fail(task, str(error), None)
@@ -114,7 +123,9 @@ class Courier:
             self.peer_failed = True
             log.warning("delivery.postponed", delivery=task.lease.id, destination=self.name, why=str(error))
             self._note_peer(False, None, str(error))
-            self._later(task, str(error), None)
+            web = task.destination.kind == "dicomweb"
+            sent = isinstance(error, scu.Interrupted) or (web and not isinstance(error, SignInError))
+            self._later(task, str(error), None, perhaps_there=sent)
         except TryLater as error:
             log.error("delivery.packing", delivery=task.lease.id, why=error.reason)
             self._later(task, error.reason, None)
@@ -130,7 +141,9 @@ class Courier:
 
         Raises :class:`Undeliverable`, :class:`PeerError`, :class:`TryLater`, OSError.
         """
-        if task.if_missing is not None and self._is_there(task.destination, task.if_missing):
+        if task.ask_for is not None and self._is_needless(task.destination, task.what, task.ask_for):
+            if task.what == "note":
+                raise Needless("the result has never arrived there")
             return Receipt(Verdict.WARNING, statuses.SUCCESS, "it was there already and was not sent")
         kind = task.destination.kind
         carrier = self._carriers.get(kind) or open_carrier(kind, self.settings)
@@ -142,7 +155,7 @@ class Courier:
             with self.store.open(goods.object_key) as stream:
                 part10 = header.read_part10(stream)
                 stream.seek(0)
-                return carrier.carry(Parcel(task.destination, part10, stream, task.ours))
+                return carrier.carry(Parcel(task.destination, part10, stream, task.what != "original"))
         except NothingToSend as error:
             raise Undeliverable(str(error)) from error
         except ObjectMissing as error:
@@ -150,10 +163,11 @@ class Courier:
         except header.HeaderError as error:
             raise Undeliverable(f"the stored object cannot be read: {error}") from error
 
-    def _is_there(self, destination: Destination, name: presence_check.Name) -> bool:
-        """Whether it has the object; what cannot tell is sent it. Raises :class:`PeerError`."""
+    def _is_needless(self, destination: Destination, what: str, name: presence_check.Name) -> bool:
+        """Whether it has the original, or has not the result that a note is about; one that cannot tell is
+        sent either. Raises :class:`PeerError`."""
         try:
-            return presence_check.has(destination, self.settings.dicom, name)
+            return presence_check.has(destination, self.settings.dicom, name) != (what == "note")
         except presence_check.CannotTell as error:
             log.info("delivery.unasked", destination=self.name, why=str(error))
             return False
@@ -198,7 +212,7 @@ class Courier:
             lambda s: deliveries.fail(s, task.lease, comment, status_code=status, actor=self.owner),
         )
 
-    def _later(self, task: Task, comment: str, status: int | None) -> None:
+    def _later(self, task: Task, comment: str, status: int | None, *, perhaps_there: bool = False) -> None:
         queue = self.settings.queue
         self._settle(
             task,
@@ -207,6 +221,7 @@ class Courier:
                 task.lease,
                 comment,
                 status_code=status,
+                perhaps_there=perhaps_there,
                 base=queue.retry_base_seconds,
                 longest=queue.retry_max_seconds,
                 actor=self.owner,
@@ -262,7 +277,7 @@ def note_peer(database: Database, name: str, reachable: bool, seconds: float | N
 
 def _task(session: Session, delivery: Delivery, lease: Lease) -> Task:
     try:
-        destination = Destination.model_validate(delivery.destination)
+        destination = Destination.stored(delivery.destination)
     except ValidationError as error:
         raise Undeliverable("the destination's settings are not valid") from error
     goods: Consignment | None = None
@@ -272,14 +287,17 @@ def _task(session: Session, delivery: Delivery, lease: Lease) -> Task:
         pass  # outside of this transaction
     except NothingToSend as error:
         raise Undeliverable(str(error)) from error
-    ask = _name(delivery.job.source) if delivery.if_missing else None
-    return Task(lease, destination, goods, ours=delivery.what != "original", if_missing=ask)
+    ask_for = _asked_for(session, delivery) if delivery.ask_first else None
+    return Task(lease, destination, goods, delivery.what, ask_for)
 
 
-def _name(source: Source) -> presence_check.Name | None:
-    if source.series is None or not source.sop_instance_uid:
+def _asked_for(session: Session, delivery: Delivery) -> presence_check.Name | None:
+    """The original of a delivery of one, the result of a note."""
+    source = delivery.job.source
+    if source.series is None:
         return None
-    series = source.series
-    return presence_check.Name(
-        series.study.study_instance_uid, series.series_instance_uid, source.sop_instance_uid
-    )
+    study = source.series.study.study_instance_uid
+    if delivery.what == "original":
+        return presence_check.Name(study, source.series.series_instance_uid, source.sop_instance_uid or "")
+    result = result_at(session, delivery)
+    return presence_check.Name(study, *result) if result is not None else None

@@ -40,9 +40,44 @@ def test_a_result_that_arrives_while_it_is_taken_back_is_followed_by_a_note(data
     with database.write() as session:
         job, lease = builders.sending(session)
         queue.retract(session, job, reason="blurred", actor="anna")
-        assert notes(session, job) == []
+        assert [(n.state, n.ask_first) for n in notes(session, job)] == [(D.WAITING, True)]
+        deliveries.stored(session, lease, 0, actor="sender")
+        assert [(n.state, n.ask_first) for n in notes(session, job)] == [(D.WAITING, False)]
+
+
+def test_a_note_that_seemed_needless_goes_when_the_result_has_arrived_after_all(database):
+    with database.write() as session:
+        job, lease = builders.sending(session)
+        queue.retract(session, job, reason="blurred", actor="anna")
+        asking = deliveries.claim(session, "another", "pacs", 60)
+        deliveries.needless(session, asking, "not there", actor="another")
+        assert [n.state for n in notes(session, job)] == [D.CANCELLED]
+        with pytest.raises(IllegalTransition):
+            queue.retry(session, job, actor="anna")
         deliveries.stored(session, lease, 0, actor="sender")
         assert [n.state for n in notes(session, job)] == [D.WAITING]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_a_destination_that_may_have_the_result_is_asked_before_it_is_sent_a_note(database, silent):
+    with database.write() as session:
+        job, lease = builders.sending(session)
+        if silent:
+            deliveries.expire(session, utcnow() + timedelta(minutes=5))
+        else:
+            deliveries.retry_later(
+                session, lease, "no answer", perhaps_there=True, base=1, longest=1, actor="sender"
+            )
+        queue.retract(session, job, reason="blurred", actor="anna")
+        assert [n.ask_first for n in notes(session, job)] == [True]
+
+
+def test_a_destination_that_could_not_be_reached_is_sent_no_note(database):
+    with database.write() as session:
+        job, lease = builders.sending(session)
+        deliveries.retry_later(session, lease, "no route", base=1, longest=1, actor="sender")
+        queue.retract(session, job, reason="blurred", actor="anna")
+        assert notes(session, job) == []
 
 
 def test_a_note_asks_for_no_commitment_and_expires_like_any_delivery(database):

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from db.deliveries import NOTES_LOST
 from db.models import Delivery, Job, JobEvent, Patient, Result, Source, Study
 from db.states import DeliveryState, JobState, Priority, Purpose
 
@@ -309,9 +310,9 @@ Action = Literal["retry", "cancel", "release", "retract"]
 def allowed(job: Job) -> list[Action]:
     """Actions that the job's state allows; retraction is for administrators."""
     found: list[Action] = []
-    lost = {DeliveryState.FAILED, DeliveryState.EXPIRED, DeliveryState.CANCELLED}
     if job.state in {JobState.FAILED, JobState.SKIPPED, JobState.CANCELLED} or (
-        job.state == JobState.RETRACTED and any(d.what == "note" and d.state in lost for d in job.deliveries)
+        job.state == JobState.RETRACTED
+        and any(d.what == "note" and d.state in NOTES_LOST for d in job.deliveries)
     ):
         found.append("retry")
     if job.state in {JobState.QUEUED, JobState.HELD, JobState.DELIVERING, JobState.FAILED} or (

@@ -20,9 +20,8 @@ def upgrade() -> None:
     op.add_column("batch", sa.Column("query", types.Json()))
     op.add_column("batch", sa.Column("finished_at", types.UtcDateTime()))
     _searched_by_archives()
-    op.add_column(
-        "delivery", sa.Column("if_missing", sa.Boolean(), nullable=False, server_default=sa.false())
-    )
+    for flag in ("ask_first", "perhaps_there"):
+        op.add_column("delivery", sa.Column(flag, sa.Boolean(), nullable=False, server_default=sa.false()))
     _stored_object("labelled_result", "result")
     _stored_object("rejection_note", "job")
     op.create_table(
@@ -82,6 +81,12 @@ def upgrade() -> None:
         sa.Column("position", types.BigId, nullable=False),
         sa.Column("put_off", types.Json(), nullable=False),
         sa.Column("moved_at", types.UtcDateTime(), nullable=False),
+    )
+    op.create_table(
+        "document",
+        sa.Column("name", sa.String(32), primary_key=True),
+        sa.Column("content", types.Json(), nullable=False),
+        sa.Column("written_at", types.UtcDateTime(), nullable=False),
     )
 
 
