@@ -56,6 +56,10 @@ _MOVE_SILENCE = 600.0
 """Seconds without a response after which a C-MOVE counts as broken: archives need not report on the way."""
 
 
+class _Unanswered(PeerError):
+    """The archive ended a search with a failure."""
+
+
 class DimseSource:
     """One archive; associations are opened as they are needed and closed at the end."""
 
@@ -81,9 +85,7 @@ class DimseSource:
             for keyword, value in query.matches.items():
                 setattr(asked, keyword, value)
             asked.ModalitiesInStudy = modality
-            if not all(value.isascii() for value in query.matches.values()):
-                asked.SpecificCharacterSet = "ISO_IR 192"
-            for answer in self._find(asked, limit + 1):
+            for answer in self._find_in_unicode(asked, limit + 1):
                 study = StudyFound(_text(answer, "StudyInstanceUID"), _shown(answer))
                 if header.is_safe_uid(study.uid) and of_modality(study, query.modalities):
                     found.setdefault(study.uid, study)
@@ -129,6 +131,19 @@ class DimseSource:
                     sent += _last(moved, basket)
             return sent
 
+    def _find_in_unicode(self, asked: Dataset, limit: int) -> list[Dataset]:
+        """Matches of a C-FIND that asks for names in Unicode: archives answer in the character set of the
+        question, some of them with holes. One that knows no Unicode is asked without."""
+        ascii_alone = all(str(element.value).isascii() for element in asked)
+        asked.SpecificCharacterSet = "ISO_IR 192"
+        try:
+            return list(self._find(asked, limit))
+        except _Unanswered:
+            if not ascii_alone:
+                raise
+        del asked.SpecificCharacterSet
+        return list(self._find(asked, limit))
+
     def _find(self, asked: Dataset, limit: int) -> Iterator[Dataset]:
         """Matches of a C-FIND, at most `limit`; then it is cancelled."""
         assoc = self._associated()
@@ -144,7 +159,7 @@ class DimseSource:
                     if count == limit:
                         assoc.send_c_cancel(_FIND_ID, query_model=FIND)
             elif code not in (0x0000, _CANCELLED):
-                raise PeerError(f"the archive refused the search with 0x{code:04X}{_comment(status)}")
+                raise _Unanswered(f"the archive refused the search with 0x{code:04X}{_comment(status)}")
 
     def _associated(self) -> Association:
         if self._finding is None or not self._finding.is_established:

@@ -16,7 +16,9 @@ from pacs_node.recipe import DX_FOR_PROCESSING, ENHANCEABLE_SOP_CLASSES
 
 DEFAULT_RULE = "default"
 _LARGE_SIDE = 1024
-_UPLOAD = "upload"
+_UPLOAD, _FETCH = "upload", "fetch"
+_AS_ASKED = frozenset({_UPLOAD, _FETCH})
+"""Ways to come that have a priority already: a person's choice, or behind everything clinical."""
 _PRIORITIES = {"stat": Priority.STAT, "routine": Priority.ROUTINE, "bulk": Priority.BULK}
 
 
@@ -96,7 +98,7 @@ def decide(header: Dataset, rows: int, columns: int, asked: Asked, settings: Set
         rule=name,
         scale=scale,
         model=asked.model or (rule.model if rule is not None else None) or settings.enhancer.model,
-        priority=_PRIORITIES[rule.priority] if rule is not None and asked.kind != _UPLOAD else None,
+        priority=_PRIORITIES[rule.priority] if rule is not None and asked.kind not in _AS_ASKED else None,
         destinations=destinations,
         release=rule.release if rule is not None else "auto",
         forward_original=rule.forward_original if rule is not None else "never",

@@ -60,6 +60,8 @@ def _kind(job: Job, source: Source) -> str:
     """How this job's object came. One source may have come by both doors: its jobs' purposes tell."""
     if job.purpose is Purpose.MANUAL:
         return "upload"
+    if job.batch_id is not None:
+        return "fetch"
     return "dimse" if source.origin_kind == "upload" else source.origin_kind
 
 
