@@ -6,7 +6,7 @@ levels of its image and compared in [0, 1].
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +96,7 @@ def measure(
     reader: Reader = read_picture,
     suffixes: Set[str] = SUFFIXES,
     others: Mapping[str, Method] | None = None,
+    keep: Callable[[Path], bool] | None = None,
     quiet: bool = False,
 ) -> Evaluation:
     """Measures every image below `data` by bicubic, Lanczos and each model.
@@ -103,7 +104,8 @@ def measure(
     side: of the truth; images whose shorter side is smaller are left out and counted in `missing`. noise: a
     simulation and its dose, which go onto the truth before it is reduced. judge: True takes the judging
     network if it is installed. reader, suffixes: how a file becomes an image, and which files are tried.
-    others: further methods by name. datasets: only those of these names. Raises DataError, ModelInputError.
+    others: further methods by name. datasets: only those of these names. keep: which files. Raises
+    DataError, ModelInputError.
     """
     if protocol not in PROTOCOLS:
         raise DataError(f"The protocol is one of {', '.join(PROTOCOLS)}, not {protocol!r}.")
@@ -119,7 +121,7 @@ def measure(
     methods: dict[str, Method] = {"bicubic": bicubic, "lanczos": lanczos}
     methods |= {model.info.name: _of_model(model) for model in models} | dict(others or {})
     measurer = Measurer(methods, judge=seeing)
-    wanted = _wanted(data, split, limit, suffixes, datasets)
+    wanted = _wanted(data, split, limit, suffixes, datasets, keep or (lambda _: True))
     worst = Worst()
     first = models[0].info.name if models else "lanczos"
     images: list[Measured] = []
@@ -172,7 +174,12 @@ Files = dict[Path, tuple[str | None, str | None]]
 
 
 def _wanted(
-    data: Path, split: str, limit: int | None, suffixes: Set[str], datasets: Sequence[str]
+    data: Path,
+    split: str,
+    limit: int | None,
+    suffixes: Set[str],
+    datasets: Sequence[str],
+    keep: Callable[[Path], bool],
 ) -> dict[str, Files]:
     """By data set: the files with their patient and the half it belongs to, where a table tells them."""
     if split not in SPLITS:
@@ -190,7 +197,7 @@ def _wanted(
         if (split == "val" and patient is None) or (split in ("dev", "report") and half != split):
             continue
         name = path.parent.name
-        if datasets and name not in datasets:
+        if (datasets and name not in datasets) or not keep(path):
             continue
         files = found.setdefault(name, {})
         if limit is None or len(files) < limit:

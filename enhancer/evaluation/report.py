@@ -84,6 +84,32 @@ class Report:
             ],
         }
 
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Report:
+        """What :meth:`to_dict` gave; a figure that was not finite is not there any more."""
+        rows = []
+        for row in values["rows"]:
+            named = {"dataset", "method", "images", "patients", "intervals"}
+            figures = {key: value for key, value in row.items() if key not in named and value is not None}
+            intervals = {key: (low, high) for key, (low, high) in row["intervals"].items()}
+            rows.append(
+                Row(row["dataset"], row["method"], row["images"], row["patients"], figures, intervals)
+            )
+        models = tuple(
+            ModelInfo(one["name"], one["version"], one["digest"], (values["scale"],), one["device"], None)
+            for one in values["models"]
+        )
+        return cls(
+            values["protocol"],
+            values["scale"],
+            values["side"],
+            values["dose"],
+            values["split"],
+            models,
+            tuple(rows),
+            tuple(values["missing"]),
+        )
+
     def as_json(self) -> str:
         return json.dumps(self.to_dict(), indent=2)
 
