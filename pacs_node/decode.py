@@ -143,6 +143,9 @@ def decode(ds: Dataset, transfer_syntax: str, *, max_pixels: int = MAX_PIXELS) -
     shift = fmt.high_bit + 1 - fmt.bits_stored
     if codec.encapsulated and codec.uid != codecs.RLE_LOSSLESS:
         shift = 0
+    may_overshoot = codec.encapsulated and (codec.lossy or codec.may_be_lossy) and not fmt.signed
+    if may_overshoot and not _has_overlay_bits(ds):
+        container = np.minimum(container, fmt.highest)  # a bit more than the brightest, not the darkest
     values = _stored(container, fmt, shift)
     if fmt.photometric == colour.PALETTE:
         big = codec.uid == codecs.EXPLICIT_VR_BIG_ENDIAN
@@ -343,6 +346,12 @@ def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
         return int(value)
     except (TypeError, ValueError) as error:
         raise Refused(Reason.MISSING_ATTRIBUTE, f"{keyword} is not one number.") from error
+
+
+def _has_overlay_bits(ds: Dataset) -> bool:
+    """Whether bits above the stored ones may be an overlay's (PS3.5 8.1.2, retired)."""
+    positions = (ds.get((group, 0x0102)) for group in range(0x6000, 0x6020, 2))
+    return any(element is not None and element.value for element in positions)
 
 
 def _stored_value(ds: Dataset, keyword: str, fmt: PixelFormat) -> int | None:

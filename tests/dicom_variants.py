@@ -253,7 +253,8 @@ def _stream(ds: Dataset, values: npt.NDArray[Any], transfer_syntax: str, quality
     if transfer_syntax == codecs.JPEG_LS_NEAR_LOSSLESS:
         return bytes(imagecodecs.jpegls_encode(unsigned, level=1))
     if transfer_syntax == codecs.JPEG_2000:
-        return bytes(imagecodecs.jpeg2k_encode(unsigned, level=60, codecformat="J2K", reversible=False))
+        options = {"level": 60, "codecformat": "J2K", "reversible": False, "bitspersample": ds.BitsStored}
+        return bytes(imagecodecs.jpeg2k_encode(unsigned, **options))
     if transfer_syntax in (codecs.HTJ2K_LOSSLESS, codecs.HTJ2K_LOSSLESS_RPCL, codecs.HTJ2K):
         return bytes(imagecodecs.htj2k_encode(unsigned))
     return None
