@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cxr_sr.leader import leadership
 from db import Database, audit, commitments, deliveries, queue, schema
+from db.exchange import Document
 from db.objects import LocalStore, ObjectStore, open_store
 from db.presence import Presence
 from db.types import utcnow
@@ -36,6 +37,9 @@ AUDIT = "audit"
 """Audit messages have a thread of their own: a repository that hangs keeps no other duty waiting."""
 AUDIT_SECONDS = 5.0
 """Interval of audit messages."""
+STATEMENT = "conformance"
+STATEMENT_SECONDS = 86400.0
+"""Interval at which the conformance statement is written anew; it changes with the program alone."""
 WATERMARK = 2.0
 """A warning is logged while less than this many times the reserve is free."""
 
@@ -156,6 +160,18 @@ class Duties:
             with contextlib.suppress(SinkError, SQLAlchemyError):
                 self._exporter.run()
 
+    def write_statement(self) -> None:
+        """Put the conformance statement, as it is with the decoders here, where its page reads it."""
+        from cxr_sr.conformance import statement
+
+        content = statement().data()
+        with self.database.write() as session:
+            kept = session.get(Document, STATEMENT)
+            if kept is None:
+                session.add(Document(name=STATEMENT, content=content))
+            elif kept.content != content:
+                kept.content = content
+
     def _give_up_untold(self, before: datetime) -> None:
         """Say so, here and in the audit trail, when retention takes what nobody was told of."""
         from pacs_node.audit.exporter import untold
@@ -269,6 +285,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
         (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
+        (duties.write_statement, STATEMENT_SECONDS, now + timedelta(seconds=3)),
     )
     if duties.settings.audit.messages != "none":
         table += ((duties.tell_repository, AUDIT_SECONDS, now),)

@@ -133,3 +133,12 @@ class Bookmark(Base):
     put_off: Mapped[list[Any]] = mapped_column(default=list)
     """Ids up to `position` that are still to be dealt with."""
     moved_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)
+
+
+class Document(Base):
+    """A text that one role has written for the pages of another, such as the conformance statement."""
+
+    __tablename__ = "document"
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
+    content: Mapped[dict[str, Any]]
+    written_at: Mapped[datetime] = mapped_column(default=utcnow, onupdate=utcnow)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import threading
 import time
@@ -12,9 +13,11 @@ from structlog.testing import capture_logs
 from config import Destination, Settings
 from config.settings import AuditSettings
 from cxr_sr import scheduler
+from cxr_sr.conformance import statement
 from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
 from cxr_sr.scheduler import Duties
 from db import Database, presence, queue, schema
+from db.exchange import Document
 from db.models import Job, JobEvent, PeerStatus, Source
 from db.presence import Presence
 from db.states import JobState
@@ -201,7 +204,17 @@ def test_the_role_leads_shows_it_and_ends_when_told(settings, database):
 
 def test_every_duty_stands_in_the_timetable(duties):
     names = {job.id for job in scheduler.timetable(duties).get_jobs()}
-    assert names == {"expire_leases", "check_disk", "echo", "sweep_orphans", "purge", "back_up"}
+    daily = {"purge", "back_up", "write_statement"}
+    often = {"expire_leases", "check_disk", "check_certificates", "echo", "sweep_orphans"}
+    assert names == daily | often
+
+
+def test_the_conformance_statement_is_written_for_its_page(duties, database):
+    for _ in range(2):
+        duties.write_statement()
+    with database.read() as session:
+        kept = session.get_one(Document, scheduler.STATEMENT)
+    assert kept.content == json.loads(json.dumps(statement().data()))
 
 
 class TestAudit:

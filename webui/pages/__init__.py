@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.pages import entry, fetch, job, queue, system, upload, words
+from webui.pages import conformance, entry, fetch, job, queue, system, upload, words
 
 blueprint = Blueprint("pages", __name__)
 words.register(blueprint)
-for part in (entry, queue, job, upload, fetch, system):
+for part in (entry, queue, job, upload, fetch, system, conformance):
     part.register(blueprint)

@@ -9,6 +9,7 @@ import "./styles/job.css";
 import "./styles/upload.css";
 import "./styles/system.css";
 import "./styles/fetch.css";
+import "./styles/statement.css";
 
 import { wireActions, wireTheme } from "./actions";
 import { follow, onChange, remember } from "./live";
