@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import select
 import socket
 import socketserver
 import ssl
@@ -33,6 +32,7 @@ from pacs_node.acceptor import Acceptor
 from pacs_node.guests import Guest, Guests
 from pacs_node.normalized import Request
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
+from pacs_node.sockets import readable
 from pacs_node.spool import Spool
 from pacs_node.tls import Credentials
 from pacs_node.unreachable import unheard
@@ -244,8 +244,8 @@ class Listener(ThreadedAssociationServer):
             log.error("connection.failed", address=guest.address, error=where(error))
         finally:
             if guest.assoc is None:
-                self.node.guests.leave(guest)
                 self.shutdown_request(guest.connection)
+                self.node.guests.leave(guest)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         guest = self._arriving.pop(request, None)
@@ -281,7 +281,7 @@ class Listener(ThreadedAssociationServer):
             return False
         except OSError:
             return False
-        return encrypted.pending() > 0 or _readable(encrypted, limits.acse_timeout)
+        return encrypted.pending() > 0 or readable(encrypted, limits.acse_timeout)
 
     def _encrypted(self, guest: Guest, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Shake hands. Raises OSError, which includes what TLS finds fault with."""
@@ -304,15 +304,9 @@ class Listener(ThreadedAssociationServer):
             raise
 
 
-def _readable(connection: socket.socket, seconds: float) -> bool:
-    waiting = select.poll()
-    waiting.register(connection, select.POLLIN)
-    return bool(waiting.poll(seconds * 1000))
-
-
 def _first_byte(connection: socket.socket, seconds: float) -> bytes:
     """The first byte that comes, left where it is; none when nothing came in time, or the end."""
-    if not _readable(connection, seconds):
+    if not readable(connection, seconds):
         return b""
     try:
         return connection.recv(1, socket.MSG_PEEK)

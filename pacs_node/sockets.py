@@ -21,6 +21,16 @@ _RECORD = 16384
 """Largest payload of a TLS record, in bytes (RFC 8446 section 5.1)."""
 
 
+def readable(connection: socket.socket, seconds: float = 0.0) -> bool:
+    """Whether something comes, or the end, within that time. Raises ValueError of a closed one.
+
+    Unlike `select` it knows descriptors beyond 1023.
+    """
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
+
+
 class ClosingSocket(AssociationSocket):
     """A socket that is closed after its shutdown, whatever the shutdown said.
 
@@ -70,14 +80,16 @@ class ClosingSocket(AssociationSocket):
     def ready(self) -> bool:
         """Whether there is something to read: of a TLS connection a whole record, of any other a byte."""
         connection = self.socket
-        if not isinstance(connection, ssl.SSLSocket) or not self._is_connected:
-            return super().ready
+        if connection is None or not self._is_connected:
+            return False
         if self._ahead:
             return True
-        patience = connection.gettimeout()
         try:
-            if not select.select([connection], [], [], 0)[0] and not connection.pending():
+            if not isinstance(connection, ssl.SSLSocket):
+                return readable(connection)
+            if not connection.pending() and not readable(connection):
                 return False
+            patience = connection.gettimeout()
             connection.settimeout(0)
             try:
                 self._ahead = connection.recv(_RECORD)

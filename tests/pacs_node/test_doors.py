@@ -20,9 +20,11 @@ from structlog.testing import capture_logs
 from config import Destination
 from config.network import DicomTls, Peer
 from config.settings import DicomSettings
+from db import presence
 from pacs_node import receiver, scu, tls
 from pacs_node.echo import echo
 from pacs_node.guests import GRACE_SECONDS
+from tests.interop.conftest import Roles
 from tests.pacs_node.certificates import Authority
 from tests.pacs_node.nodes import (
     CR,
@@ -32,6 +34,7 @@ from tests.pacs_node.nodes import (
     dicom_threads,
     encoded,
     eventually,
+    make_database,
     make_object,
     make_settings,
     receiving,
@@ -329,7 +332,7 @@ def test_pynetdicom_669_probes_that_open_and_close_leave_no_thread_and_no_descri
                         probe.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             assert eventually(lambda: node.receiver.server.open_connections() == 0)
             assert eventually(lambda: len(dicom_threads()) == 2)
-        assert len(os.listdir("/proc/self/fd")) <= descriptors
+        assert eventually(lambda: len(os.listdir("/proc/self/fd")) <= descriptors)
         assert logs == [], "a probe every few seconds would fill the log"
         assert node.receiver.facts()["refused"] == {}
         assert still_receives(node)
@@ -362,3 +365,19 @@ def test_the_system_is_told_of_doors_and_refusals(tmp_path, authority):
             "refused": {},
         }
     assert receiver.FACTS_SECONDS < 10
+
+
+def test_the_role_tells_of_its_doors_and_of_refusals_as_they_come(tmp_path, authority, monkeypatch):
+    monkeypatch.setattr(receiver, "FACTS_SECONDS", 0.05)
+    settings = make_settings(tmp_path / "node", dicom=PATIENT | {"tls": door(authority)})
+    database = make_database(settings)
+
+    def told() -> dict[str, Any]:
+        with database.read() as session:
+            return next((row.info for row in presence.alive(session) if row.role == "receiver"), {})
+
+    with contextlib.closing(database), Roles(settings, receiver.run):
+        assert eventually(lambda: told().get("tls_port"), 60)
+        assert echo(node_at(told()["tls_port"], authority), CALLER).ok
+        assert not echo(node_at(told()["tls_port"], authority, show=None), CALLER).ok
+        assert eventually(lambda: told()["refused"] == {"tls": 1}, 60)
