@@ -109,8 +109,8 @@ def promising(
 
 def on_the_same(archive: Promiser, event: evt.Event) -> None:
     """Promise everything on the association on which we were asked."""
-    transaction, verdicts = archive.verdicts()
-    event_type, ds = commitment.event_information(transaction, verdicts)
+    transaction, instances = commitment.read_action(event.action_information)
+    event_type, ds = commitment.event_information(transaction, dict.fromkeys(instances))
     answer, _ = event.assoc.send_n_event_report(ds, event_type, *_SERVICE)
     archive.told.append(answer.get("Status"))
 
