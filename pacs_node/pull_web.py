@@ -68,8 +68,10 @@ class WebSource:
     def search(self, query: Query, limit: int) -> Found:
         """See :class:`pacs_node.pull.Source`. A question for each modality: not all archives match lists."""
         found: dict[str, StudyFound] = {}
+        # some servers do not decode a quoted caret: a name is asked for with a wildcard in its place
+        matches = {keyword: value.replace("^", "?") for keyword, value in query.matches.items()}
         for modality in query.modalities:
-            filters = {**query.matches, "ModalitiesInStudy": modality}
+            filters = {**matches, "ModalitiesInStudy": modality}
             with self._spoken():
                 answers = self._session.client().search_for_studies(
                     search_filters=filters, limit=limit + 1, fields=list(SHOWN)

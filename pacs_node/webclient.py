@@ -163,9 +163,9 @@ class WebSession(requests.Session):
 
 
 def _legible(url: str) -> str:
-    """Wildcards and spaces as archives expect them: Orthanc takes a quoted asterisk for a letter."""
+    """Wildcards and spaces as archives expect them: Orthanc takes a quoted wildcard for letters."""
     address, _, query = url.partition("?")
-    return f"{address}?{query.replace('%2A', '*').replace('+', '%20')}"
+    return f"{address}?{query.replace('%2A', '*').replace('%3F', '?').replace('+', '%20')}"
 
 
 def _read(response: requests.Response, seconds: float) -> None:
