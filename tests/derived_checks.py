@@ -16,7 +16,8 @@ def check_derived(source: Dataset, derived: Dataset, scale: int) -> None:
     """Assert that `derived` is a sound enlargement of `source` by `scale`."""
     pair = soundness.Pair.of_datasets(source, derived)
     assert pair.scale == scale
-    assert [str(finding) for finding in soundness.check(pair)] == []
+    found = [str(finding) for finding in soundness.check(pair)]
+    assert not found, "\n".join(found)
 
 
 def new_errors(validator: Path, source: Path, derived: Path) -> list[str]:

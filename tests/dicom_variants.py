@@ -26,6 +26,7 @@ SAMPLES = Path(__file__).resolve().parent.parent / "cxr_sr" / "samples"
 CR = "1.2.840.10008.5.1.4.1.1.1"
 DX_PRESENTATION = "1.2.840.10008.5.1.4.1.1.1.1"
 DX_PROCESSING = "1.2.840.10008.5.1.4.1.1.1.1.1"
+_PALETTE = [f"{colour}PaletteColorLookupTableData" for colour in ("Red", "Green", "Blue")]
 SC = "1.2.840.10008.5.1.4.1.1.7"
 
 
@@ -128,6 +129,36 @@ def secondary_capture(values: npt.NDArray[Any] | None = None, *, bits: int = 8, 
     return _with(ds, attributes)
 
 
+def in_colour(
+    colours: npt.NDArray[Any], photometric: str = "RGB", *, bits: int = 8, planar: int = 0
+) -> Dataset:
+    """A Secondary Capture image of three samples a pixel: UInt[H, W, 3]."""
+    ds = secondary_capture(colours[..., 0], bits=bits)
+    ds.Modality = "CR"
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, photometric, planar
+    samples = colours.transpose(2, 0, 1) if planar else colours
+    if photometric == "YBR_FULL_422":
+        pairs = colours.reshape(colours.shape[0], -1, 6)
+        samples = pairs[..., [0, 3, 1, 2]]
+    data = np.ascontiguousarray(samples).tobytes()
+    ds.add_new("PixelData", "OW" if ds.BitsAllocated == 16 else "OB", data + b"\0" * (len(data) % 2))
+    return ds
+
+
+def with_palette(indices: npt.NDArray[Any], *colours: npt.NDArray[Any], entry_bits: int) -> Dataset:
+    """A Secondary Capture image of palette indices: UInt8[H, W], with the levels of red, green and blue."""
+    ds = secondary_capture(indices)
+    ds.Modality = "CR"
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    for colour, levels in zip(("Red", "Green", "Blue"), colours, strict=True):
+        if entry_bits == 16 and levels.dtype == np.dtype("u1"):
+            levels = levels.astype("u2") * 257
+        descriptor = [len(levels) & 0xFFFF, 0, entry_bits]
+        ds.add_new(f"{colour}PaletteColorLookupTableDescriptor", "US", descriptor)
+        ds.add_new(f"{colour}PaletteColorLookupTableData", "OW", levels.tobytes())
+    return ds
+
+
 def with_shutter(ds: Dataset) -> Dataset:
     """A rectangular shutter and a circular collimator within the matrix, counted from 1."""
     rows, columns = ds.Rows, ds.Columns
@@ -199,9 +230,12 @@ def encoded(ds: Dataset, transfer_syntax: str, *, quality: int = 95) -> Dataset:
     """The same object in another transfer syntax (pixels of at most 16 bits, one frame)."""
     new = dcmread(_memory(ds))
     syntax = UID(transfer_syntax)
-    values = stored_values(new)
+    values = stored_values(new) if new.PhotometricInterpretation.startswith("MONO") else np.zeros((1, 1))
     if transfer_syntax == codecs.EXPLICIT_VR_BIG_ENDIAN:
         data = np.frombuffer(new.PixelData, "<u2" if new.BitsAllocated == 16 else "u1")
+        for keyword in _PALETTE:
+            if keyword in new:
+                new[keyword].value = np.frombuffer(new[keyword].value, "u2").byteswap().tobytes()
         new.PixelData = data.astype(">u2").tobytes() if new.BitsAllocated == 16 else data.tobytes()
         new["PixelData"].VR = "OW" if new.BitsAllocated == 16 else "OB"
     elif codecs.CODECS[transfer_syntax].encapsulated:
