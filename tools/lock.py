@@ -21,6 +21,10 @@ LOCKS = ROOT / "requirements"
 #: What every build of torch requires and pyproject.toml does not name.
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions")
 
+#: Beginnings of the names of torch and of what its builds bring along; a package that needs torch
+#: (torchmetrics) must not lock them.
+WITH_TORCH = ("torch==", "triton==", "nvidia-", "cuda-")
+
 HEADER = "# Written by `make lock`. Install with: pip install --no-deps --require-hashes -r {name}\n"
 
 
@@ -50,7 +54,8 @@ def compile_lock(name: str, wanted: list[str], *, constraint: Path | None, upgra
         if upgrade:
             command += ["--upgrade"]
         subprocess.run(command, check=True, cwd=ROOT)
-    body = target.read_text()
+    pins = re.split(r"^(?=[\w.-]+==)", target.read_text(), flags=re.M)
+    body = "".join(pin for pin in pins if not pin.startswith(WITH_TORCH))
     if "://" in body or "\ntorch==" in body:
         raise SystemExit(f"{name} names a registry or pins torch: not written as it should be")
     target.write_text(HEADER.format(name=f"requirements/{name}") + body.lstrip("\n"))
