@@ -29,7 +29,18 @@ _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
 DCMTK = (
     *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu"),
-    *("dcmdump", "dcmconv", "dcmodify", "dcmcjpeg", "dcmdjpeg", "dcmcrle", "dcmcjpls", "img2dcm"),
+    *(
+        "dcmdump",
+        "dcmconv",
+        "dcm2pnm",
+        "dcmodify",
+        "dcmcjpeg",
+        "dcmdjpeg",
+        "dcmcrle",
+        "dcmcjpls",
+        "dcmdjpls",
+        "img2dcm",
+    ),
 )
 
 
