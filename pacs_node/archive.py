@@ -20,6 +20,7 @@ from pynetdicom.presentation import build_context
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from pacs_node import codecs, statuses
+from pacs_node.consignment import KEY_OBJECT_SELECTION
 from pacs_node.received import Answer, Limits, Received
 from pacs_node.receiver import SOP_CLASSES
 from pacs_node.scp import Server
@@ -54,7 +55,7 @@ class Archive:
         folder.mkdir(parents=True, exist_ok=True)
         self._spool = Spool(folder / ".spool")
         contexts = [build_context(Verification, _SYNTAXES[:2])]
-        contexts += [build_context(uid, _SYNTAXES) for uid in SOP_CLASSES]
+        contexts += [build_context(uid, _SYNTAXES) for uid in (*SOP_CLASSES, KEY_OBJECT_SELECTION)]
         try:
             self._server = Server(
                 ae_title=ae_title,

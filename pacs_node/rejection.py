@@ -1,6 +1,6 @@
 """The rejection note of IHE IOCM (RAD-66): a Key Object Selection document that takes a result back.
 
-Which title, and why (IHE RAD TF-3 4.66.4.1.3, CID 7011 of what archives do with each):
+Which title, and why (IHE RAD TF-3 4.66.4.1.3 says what archives do with each):
 
 - 113001 "Rejected for Quality Reasons" where a person takes an enhanced image back: nothing is wrong with
   whom it shows. Archives may go on showing such images where they are set up to.

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 
 from config.settings import Rule
 from db import queue
+from db.models import Job
 from db.states import DeliveryState, JobState
 from pacs_node.sender import Sender
 from tests import dicom_variants as variants
@@ -191,6 +192,37 @@ def test_an_original_is_forwarded_only_where_it_is_missing(tmp_path, orthanc):
             assert len(made.archived(SOPInstanceUID=source.SOPInstanceUID)) == 1
         assert comments[absent.SOPInstanceUID] is None
         assert "was there already" in comments[present.SOPInstanceUID]
+
+
+def test_by_dicomweb_too_a_note_follows_the_result_and_an_original_is_sent_where_it_is_missing(
+    tmp_path, orthanc
+):
+    url = f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
+    rule = Rule(name="all", forward_original="if_missing")
+    with practice(tmp_path / "node", orthanc, rules=(rule,), kind="dicomweb", url=url) as made:
+        source = variants.cr()
+        number = made.serve(source)
+        assert len(made.archived(SOPInstanceUID=source.SOPInstanceUID)) == 1
+        again = made.serve(variants.cr(SOPInstanceUID="1.2.3.77"))
+        (original,) = (d for d in made.clinic.job(again).deliveries if d.what == "original")
+        assert original.comment is None
+        made.retract(number)
+        (note,) = made.notes()
+        assert rejected(note)[1] == made.clinic.job(number).result_sop_uid
+
+
+@pytest.mark.parametrize("arrived", [False, True])
+def test_an_archive_that_may_have_a_result_is_asked_before_it_is_sent_a_note(plain, arrived):
+    number = plain.serve(variants.cr())
+    if not arrived:
+        plain.orthanc.clear()
+    with plain.clinic.database.write() as session:
+        (delivery,) = session.get_one(Job, number).deliveries
+        delivery.stored_at, delivery.perhaps_there = None, True
+    plain.retract(number)
+    assert len(plain.notes()) == arrived
+    (note,) = (d for d in plain.clinic.job(number).deliveries if d.what == "note")
+    assert note.state == ("stored" if arrived else "cancelled")
 
 
 def upload(orthanc: Orthanc, file: Path) -> None:
