@@ -206,7 +206,9 @@ def test_a_dead_destination_delays_only_its_own_deliveries(office, archive):
     office = office(queue={"retry_base_seconds": 60, "retry_max_seconds": 60})
     dead, alive = to(nobody_listens(), "dead"), to(archive.port, "alive", "DEMO_PACS")
     jobs = [office.post(make_object(), dead, alive) for _ in range(3)]
-    assert office.work(lambda: len(archive.objects()) == 3 and office.peer("dead"))
+    assert office.work(
+        lambda: [d.state for d in office.deliveries()].count(S.STORED) == 3 and office.peer("dead")
+    )
     for job_id in jobs:
         states = {d.destination_name: d.state for d in office.deliveries(job_id)}
         assert states["alive"] == S.STORED
