@@ -14,8 +14,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, CompoundSelect, delete, or_, select, union_all
 from sqlalchemy.orm import Session
 
+from db.commitments import OPEN
 from db.engine import Database
-from db.exchange import LabelledResult, RejectionNote
+from db.exchange import Commitment, CommitmentRequest, LabelledResult, RejectionNote
 from db.models import Command, Delivery, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.objects import ObjectStore
 from db.states import DELIVERY_OPEN, JOB_FINISHED, DeliveryState
@@ -35,7 +36,7 @@ class Purged:
     notes: int = 0
     """Rejection notes that have arrived."""
     leftovers: int = 0
-    """Ended logins, answered commands, processes that are no more."""
+    """Ended logins, answered commands, processes that are no more, answers about commitment."""
 
 
 def purge(
@@ -59,7 +60,11 @@ def purge(
         events=_rows_gone(database, JobEvent, _unneeded_event(events_before)),
         leftovers=_rows_gone(database, WebSession, WebSession.expires_at < events_before)
         + _rows_gone(database, Command, Command.created_at < events_before)
-        + _rows_gone(database, RoleInstance, RoleInstance.beat_at < events_before),
+        + _rows_gone(database, RoleInstance, RoleInstance.beat_at < events_before)
+        + _rows_gone(
+            database, Commitment, Commitment.state.not_in(OPEN) & (Commitment.asked_at < events_before)
+        )
+        + _rows_gone(database, CommitmentRequest, _answered_request(events_before)),
     )
 
 
@@ -152,6 +157,10 @@ def _unneeded_result(before: datetime) -> ColumnElement[bool]:
 def _unneeded_event(before: datetime) -> ColumnElement[bool]:
     over = select(Job.id).where(Job.id == JobEvent.job_id, ~_open_or_since(before))
     return (JobEvent.at < before) & over.exists()
+
+
+def _answered_request(before: datetime) -> ColumnElement[bool]:
+    return (CommitmentRequest.state != "waiting") & (CommitmentRequest.received_at < before)
 
 
 def _open_or_since(before: datetime) -> ColumnElement[bool]:
