@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, cast
 
 from flask import current_app
@@ -15,8 +15,15 @@ if TYPE_CHECKING:
     from webui.api.events import Broadcaster
     from webui.metrics import Metrics
     from webui.throttle import Throttle
+    from webui.trail import Recent
 
 KEY = "cxr_sr"
+
+
+def _recent() -> Recent:
+    from webui.trail import Recent
+
+    return Recent()
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,8 @@ class Services:
     metrics: Metrics
     secure: bool
     """Whether browsers reach us by HTTPS: our own TLS, or a trusted proxy in front."""
+    recent: Recent = field(default_factory=_recent)
+    """What the audit trail was told lately."""
 
 
 def services() -> Services:

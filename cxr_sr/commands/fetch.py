@@ -125,7 +125,8 @@ def _search(settings: Settings, name: str, query: Query, limit: int) -> Found:
         known = ", ".join(one.name for one in settings.archives) or "none"
         raise Failure(f"there is no archive {name}; configured: {known} (see [[archives]])")
     with open_database(settings) as database, database.write() as session:
-        audit.record(session, actor(), "archive.search", object_type="archive", object_id=name)
+        asked = {"query": dict(query.matches)} if settings.audit.messages != "none" else {}
+        audit.record(session, actor(), "archive.search", object_type="archive", object_id=name, detail=asked)
     try:
         return search(archive, settings, query, limit)
     except PeerError as error:

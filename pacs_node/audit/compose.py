@@ -13,6 +13,8 @@ from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydicom.dataset import Dataset
+from pynetdicom.dsutils import encode
 from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
@@ -35,12 +37,15 @@ from pacs_node.audit.message import (
     Subject,
 )
 from pacs_node.audit.triggers import Trigger, trigger
+from pacs_node.codecs import EXPLICIT_VR_LITTLE_ENDIAN
+from pacs_node.consignment import KEY_OBJECT_SELECTION
+from pacs_node.presence_check import STUDY_ROOT_FIND
+from pacs_node.pull import TERMS
 
 NOT_KNOWN = "unknown"
 """Stands where the standard demands an identifier that an object does not have."""
 PATIENCE = timedelta(hours=1)
 """How long a message about a received object waits until its study is known."""
-KEY_OBJECT_SELECTION = "1.2.840.10008.5.1.4.1.1.88.59"
 _OUTCOMES = {"success": Outcome.SUCCESS, "failure": Outcome.MINOR_FAILURE}
 _STEPS = {
     DeliveryState.SENDING.value: Outcome.SUCCESS,
@@ -58,6 +63,7 @@ class Composer:
         self.source_id = settings.audit.source_id
         self.titles = (settings.dicom.ae_title, *settings.dicom.ae_titles)
         self.host = socket.gethostname()
+        self._archives = {archive.name: archive for archive in settings.archives}
 
     def of_trail(self, session: Session, row: AuditEvent) -> Message | None:
         """The message about a row of the audit trail; None where none is due."""
@@ -77,7 +83,7 @@ class Composer:
         if found.event == codes.SECURITY_ALERT:
             return replace(message, subjects=(_alert(row),))
         if found.event == codes.QUERY:
-            return replace(message, subjects=(_query(row),))
+            return replace(message, subjects=(self._query(row),))
         if found.event in _TRANSFERS:
             return replace(message, subjects=tuple(_objects(session, row)))
         return message
@@ -121,11 +127,12 @@ class Composer:
                 _caller(row, codes.SOURCE_ROLE, requestor=True),
                 self._us("receiver", codes.DESTINATION_ROLE, requestor=False),
             )
-        if row.action in {"fetch.store", "archive.search"}:
-            ours, theirs = codes.DESTINATION_ROLE, codes.SOURCE_ROLE
-            if event == codes.QUERY:
-                ours, theirs = theirs, ours
-            return (_caller(row, theirs, requestor=False), self._us("sender", ours, requestor=True))
+        if row.action == "fetch.store":
+            archive = _caller(row, codes.SOURCE_ROLE, requestor=False)
+            return (archive, self._us("sender", codes.DESTINATION_ROLE, requestor=True))
+        if row.action == "archive.search":
+            archive = _remote(self._archive(row), codes.DESTINATION_ROLE)
+            return (self._us("sender", codes.SOURCE_ROLE, requestor=False), archive, user)
         if event == codes.IMPORT:
             media = Participant("/api/v1/jobs", False, codes.SOURCE_MEDIA, media=codes.MEDIA_URI)
             return (replace(user, role=codes.DESTINATION_ROLE), media)
@@ -143,6 +150,31 @@ class Composer:
             return (self._us(row.actor, None, requestor=True),)
         return (user,)
 
+    def _archive(self, row: AuditEvent) -> dict[str, Any]:
+        """How the archive of a search is reached; its name alone where it is configured no more."""
+        archive = self._archives.get(row.object_id or "")
+        return {"name": row.object_id} if archive is None else archive.model_dump(mode="json")
+
+    def _query(self, row: AuditEvent) -> Subject:
+        """What was searched for: of an archive by C-FIND as the data set that was sent, else as its words."""
+        asked = row.detail.get("query")
+        terms = {str(key): str(value) for key, value in asked.items()} if isinstance(asked, dict) else {}
+        archive = self._archives.get(row.object_id or "")
+        if row.action == "archive.search" and archive is not None and archive.kind == "dimse":
+            return Subject(
+                STUDY_ROOT_FIND,
+                codes.SOP_CLASS_UID,
+                SYSTEM,
+                REPORT,
+                query=_identifier(terms),
+                details=(("TransferSyntax", EXPLICIT_VR_LITTLE_ENDIAN),),
+            )
+        if row.action == "dicomweb.search":
+            said = f"{terms.get('path', '')}?{terms.get('query', '')}"
+        else:
+            said = json.dumps(terms, ensure_ascii=False, sort_keys=True)
+        return Subject(row.action, codes.SEARCH_CRITERIA, SYSTEM, REPORT, query=said.encode())
+
     def _us(self, role: str, code: codes.Code | None, *, requestor: bool) -> Participant:
         return Participant(role, requestor, code, _titles(self.titles), f"cxr-sr {role}", self.host)
 
@@ -152,6 +184,16 @@ class Composer:
 
     def _user_id(self, actor: str) -> str:
         return f"{actor}@{self.source_id}"
+
+
+def _identifier(terms: dict[str, str]) -> bytes:
+    """A query at the level of studies, in Explicit VR Little Endian."""
+    ds = Dataset()
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.QueryRetrieveLevel = "STUDY"
+    for name, value in terms.items():
+        setattr(ds, TERMS.get(name, name), value)
+    return encode(ds, False, True) or b""
 
 
 def too_early(session: Session, row: AuditEvent) -> bool:
@@ -175,11 +217,6 @@ def _alert(row: AuditEvent) -> Subject:
         return Subject(address, codes.NODE_ID, SYSTEM, SECURITY_RESOURCE, details=details)
     name = f"{row.object_type or 'account'}:{row.object_id or row.actor}"
     return Subject(name, codes.Code("12", "URI", "RFC-3881"), SYSTEM, SECURITY_RESOURCE, details=details)
-
-
-def _query(row: AuditEvent) -> Subject:
-    asked = json.dumps(row.detail, ensure_ascii=False, sort_keys=True).encode()
-    return Subject(row.object_id or row.action, codes.SEARCH_CRITERIA, SYSTEM, REPORT, query=asked)
 
 
 def _objects(session: Session, row: AuditEvent) -> list[Subject]:

@@ -19,7 +19,7 @@ from config.network import Archive
 from db import audit, batches, commands, presence
 from db.exchange import BatchItem
 from db.models import Batch
-from webui import auth
+from webui import auth, trail
 from webui.api.operations import answer, operation, read_body
 from webui.errors import ApiProblem, Invalid, NotFound
 from webui.security import client_address
@@ -276,7 +276,7 @@ def found_in(name: str, wanted: ArchiveSearch) -> FoundStudies:
         number = commands.ask(session, batches.ROLE, _KIND, arguments)
         audit.record(
             session, who.user, "archive.search", object_type="archive", object_id=name,
-            address=client_address(),
+            address=client_address(), detail=trail.kept(wanted.terms),
         )  # fmt: skip
     found = _wait(number)
     if found is None:

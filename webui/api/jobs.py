@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from db import audit, browse, queue
 from db.models import Job
 from db.states import JobState
-from webui import auth
+from webui import auth, trail
 from webui.api.models import JobDetail, JobPage, JobSummary
 from webui.api.operations import answer, operation, read_body, read_query
 from webui.errors import NotFound
@@ -76,6 +76,12 @@ class Search(BaseModel):
             batch_id=self.batch,
         )
 
+    @property
+    def asked(self) -> dict[str, str]:
+        """What was searched for, in words."""
+        said = self.model_dump(mode="json", exclude={"limit", "cursor", "state"}, exclude_none=True)
+        return {name: str(value) for name, value in said.items() if value}
+
 
 def _midnight(day: date) -> datetime:
     return datetime.combine(day, time(), UTC)
@@ -111,6 +117,7 @@ def listing() -> Response:
 def search() -> Response:
     """The list, by patient, accession number, UID, dates and state."""
     wanted = read_body(Search)
+    trail.searched("jobs.search", wanted.asked)
     with services().database.read() as session:
         page = browse.jobs(
             session, states=wanted.state, limit=wanted.limit, before=wanted.cursor, search=wanted.conditions

@@ -11,7 +11,7 @@ from flask import Blueprint, Response, request
 from db import audit
 from db.models import Job, Result
 from db.states import JOB_FINISHED, JobState
-from webui import auth
+from webui import auth, trail
 from webui.api.jobs import find
 from webui.api.operations import operation
 from webui.errors import ApiProblem, Conflict, NotFound
@@ -35,6 +35,7 @@ def source_png(job_id: int) -> Response:
         finished = job.state in JOB_FINISHED
     if key is None or gone:
         raise _absent("preview", gone=gone, finished=finished)
+    trail.looked(job_id)
     return _send(key, "image/png")
 
 
@@ -48,6 +49,7 @@ def result_png(job_id: int) -> Response:
         key = _result(job).preview_key
     if key is None:
         raise NotFound("There is no preview of this result.")
+    trail.looked(job_id)
     return _send(key, "image/png")
 
 

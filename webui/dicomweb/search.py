@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field, create_model
 from pydicom.datadict import tag_for_keyword
 
 from db.objects import StoreError
-from webui import auth
+from webui import auth, trail
 from webui.api.operations import operation
 from webui.dicomweb import answers, header, jsonmodel, keys, rows, shapes
 from webui.dicomweb.jsonmodel import Model
@@ -123,6 +123,8 @@ def _search(level: Level, study: str = "", series: str = "") -> Response:
         within = rows.named(study, series)
     except keys.BadValue:
         raise NotFound("There is no such study.") from None
+    said = request.query_string.decode("ascii", "replace")
+    trail.searched("dicomweb.search", {"path": request.path, "query": said})
     above = Level.INSTANCE if series else Level.SERIES if study else Level.STUDY
     found = rows.Found([], 0)
     if asked.limit:

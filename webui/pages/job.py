@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from db import browse
 from db.models import Job, Source
 from db.states import JobState
-from webui import auth
+from webui import auth, trail
 from webui.api import jobs as api
 from webui.api.models import allowed
 from webui.errors import NotFound
@@ -36,6 +36,7 @@ def job(job_id: int) -> str:
         found = browse.job(session, job_id) if job_id < 1 << 63 else None
         if found is None:
             raise NotFound("There is no such job.")
+        trail.looked(job_id)
         source, result = found.source, found.result
         kept = result is not None and result.deleted_at is None and found.state != JobState.RETRACTED
         actions = [a for a in allowed(found) if a != "retract" or auth.actor().may("admin")]

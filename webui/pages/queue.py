@@ -9,7 +9,7 @@ from flask import Blueprint, abort, render_template, request
 
 from db import browse
 from db.states import JobState
-from webui import auth
+from webui import auth, trail
 from webui.services import services
 
 PAGE = 50
@@ -66,6 +66,7 @@ def _page(state: str, before: str, wish: Wish) -> str:
         search = wish.search()
     except ValueError:
         abort(400)
+    trail.searched("jobs.search", vars(wish))
     here = services()
     cursor = int(before or 0) or None
     with here.database.read() as session:

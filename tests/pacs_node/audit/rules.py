@@ -35,7 +35,7 @@ TABLES: dict[str, Demands] = {
     "110104": Demands("CRU", (), _TRANSFER, (1, _MANY), (1, 1)),
     "110106": Demands("R", (), {"110153": (1, _MANY), "110154": (1, 1)}, (0, _MANY), (1, _MANY), True),
     "110107": Demands("C", (), {"110152": (1, _MANY), "110155": (1, 1)}, (0, _MANY), (1, _MANY), True),
-    "110112": Demands("E", (), _TRANSFER),
+    "110112": Demands("E", (), _TRANSFER | {None: (0, 1)}),
     "110113": Demands("E", ("110126", "110133", "110137"), {None: (1, 3)}),
     "110114": Demands("E", ("110122", "110123"), {None: (1, 2)}),
 }
