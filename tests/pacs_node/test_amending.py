@@ -1,4 +1,4 @@
-"""What becomes of results whose source was corrected, that were taken back, or that return to their sender."""
+"""What becomes of results whose source was corrected, that were taken back, or that return to the sender."""
 
 from __future__ import annotations
 
