@@ -31,6 +31,7 @@ COMMANDS: dict[str, Entry] = {
     "enhance": Entry("enhance", "enhance", "Enhance a file or a folder without a service."),
     "check": Entry("check", "check", "Check a derived object against its source."),
     "evaluate": Entry("evaluate", "evaluate", "Measure image quality beside bicubic and Lanczos."),
+    "qa": Entry("qa", "qa", "Test a model with objects whose truth is known."),
     "train": Entry("train", "train", "Train the generator and discriminator."),
     "bench": Entry("bench", "bench", "Run the project's own benchmarks."),
     "doctor": Entry("doctor", "doctor", "Check configuration, storage, database, model and destinations."),
