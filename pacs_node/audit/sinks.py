@@ -16,10 +16,12 @@ from typing import Protocol
 
 import structlog
 
+from config.network import Remote
 from config.settings import AuditSettings, Settings
 from db.files import private_folder
 from db.types import utcnow
 from pacs_node.audit.message import timestamp
+from pacs_node.tls import TlsError, client_context
 
 log = structlog.get_logger(__name__)
 
@@ -92,11 +94,11 @@ class SyslogSink:
         self._told = False
 
     def send(self, messages: Sequence[bytes]) -> None:
-        """Connect, send, end. Certificates are read anew each time."""
+        """Connect, send, end. Certificates are read again when their files change."""
         where = f"{self.settings.host}:{self.settings.port}"
         try:
             connection = self._connect()
-        except (OSError, ValueError) as error:  # ValueError: a host name that is none
+        except (OSError, ValueError, TlsError) as error:  # ValueError: a host name that is none
             raise SinkError(f"the audit repository {where} cannot be reached: {_why(error)}") from error
         with connection:
             try:
@@ -112,14 +114,22 @@ class SyslogSink:
         if not audit.tls:
             return plain
         try:
-            context = ssl.create_default_context(cafile=str(audit.ca) if audit.ca else None)
-            context.minimum_version = ssl.TLSVersion.TLSv1_2
-            if audit.cert is not None:
-                context.load_cert_chain(audit.cert, audit.key)
-            return context.wrap_socket(plain, server_hostname=audit.host)
+            return client_context(self._remote()).wrap_socket(plain, server_hostname=audit.host)
         except BaseException:
             plain.close()
             raise
+
+    def _remote(self) -> Remote:
+        """The repository as TLS sees it: profile BCP 195, certificates that may change."""
+        audit = self.settings
+        return Remote(
+            name="audit",
+            kind="dicomweb",
+            url=f"https://{audit.host}:{audit.port}",
+            tls_ca=audit.ca,
+            tls_cert=audit.cert,
+            tls_key=audit.key,
+        )
 
     def _end(self, connection: socket.socket) -> None:
         """Say that nothing more comes and wait for the peer to say the same.
