@@ -7,9 +7,7 @@ C-STORE.
 
 from __future__ import annotations
 
-import contextlib
 import queue
-import socket
 import ssl
 import time
 from typing import Any, Protocol
@@ -37,7 +35,7 @@ from pacs_node.commandset import (
 )
 from pacs_node.guests import Guest
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check
-from pacs_node.sockets import ClosingSocket
+from pacs_node.sockets import ClosingSocket, sever
 from pacs_node.spool import Flood, Spool
 from pacs_node.whereabouts import where
 
@@ -81,7 +79,6 @@ class Acceptor(Association):
         ae, limits = listener.ae, node.limits
         super().__init__(ae, "acceptor")
         self.node, self.guest = node, guest
-        self._server = listener
         self.name = "AcceptorThread-cxr-sr"
         self.acse = _Acse(self)
         self.dul = _Dul(self)
@@ -117,20 +114,20 @@ class Acceptor(Association):
         finally:
             self.cut()
             self.dul.join(5)
+            self.guest.connection.close()
             self.dimse.discard()
             self.reports.close()
             self.node.gone(self)
 
     def cut(self) -> None:
-        """End the connection from any thread, whatever the others wait for."""
+        """End the connection from any thread, whatever the others wait for.
+
+        Its descriptor is closed at the end of the association's own thread: a number that is given to the
+        next caller while somebody still reads from it would mix up two connections.
+        """
         self._kill = True
         self.dul.kill_dul()
-        wrapper = self.dul.socket
-        connection = wrapper.socket if wrapper else None
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-            connection.close()
+        sever(self.guest.connection)
         self.dul.to_user_queue.put(None)  # type: ignore[arg-type] # wakes a thread that waits for a request which will not come
 
     def _serve_request(self, msg: Any, context_id: int) -> None:

@@ -7,7 +7,6 @@ associated is closed in favour of the new one.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pacs_node.received import Limits, Rejection
+from pacs_node.sockets import sever
 
 if TYPE_CHECKING:
     from pacs_node.acceptor import Acceptor
@@ -43,8 +43,7 @@ class Guest:
         if self.assoc is not None:
             self.assoc.cut()
         else:
-            with contextlib.suppress(OSError):
-                self.connection.shutdown(socket.SHUT_RDWR)
+            sever(self.connection)
 
 
 @dataclass

@@ -6,7 +6,6 @@ fills the memory; a peer that hangs costs its timeout and nothing more.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -27,7 +26,7 @@ from config.settings import DicomSettings
 from pacs_node import identity
 from pacs_node.carrier import PeerError as PeerError  # whoever associates meets it here
 from pacs_node.scp import quiet_library
-from pacs_node.sockets import ClosingAE, ClosingSocket
+from pacs_node.sockets import ClosingAE, ClosingSocket, sever
 from pacs_node.tls import TlsError, client_context
 from pacs_node.unreachable import advice, why
 
@@ -110,8 +109,7 @@ def hang_up(assoc: Association) -> None:
     """End an association whatever its threads wait for: the socket first, then the rest."""
     connection = assoc.dul.socket.socket if assoc.dul.socket else None
     if connection is not None:
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        sever(connection)
     assoc._kill = True
     assoc.is_established = False
     assoc._reactor_checkpoint.set()

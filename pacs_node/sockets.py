@@ -31,6 +31,15 @@ def readable(connection: socket.socket, seconds: float = 0.0) -> bool:
     return bool(waiting.poll(seconds * 1000))
 
 
+def sever(connection: socket.socket) -> None:
+    """End a connection under the feet of whoever reads or writes it; its descriptor stays until it is closed.
+
+    Not by the method of a TLS socket, which forgets its encryption and would then read ciphertext as data.
+    """
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+
+
 class ClosingSocket(AssociationSocket):
     """A socket that is closed after its shutdown, whatever the shutdown said.
 
@@ -151,8 +160,7 @@ class ClosingSocket(AssociationSocket):
             with contextlib.suppress(OSError, ValueError):
                 connection.settimeout(0)
                 connection.unwrap()
-        with contextlib.suppress(OSError):
-            connection.shutdown(socket.SHUT_RDWR)
+        sever(connection)
         with contextlib.suppress(OSError):
             connection.close()
 
