@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -19,7 +20,6 @@ from sqlalchemy import or_, select
 from sqlalchemy.orm import Session
 
 from config import Settings
-from db.exchange import RejectionNote
 from db.models import AuditEvent, Delivery, Job, JobEvent, Result, Series, Source, Study
 from db.states import DeliveryState, JobState
 from db.types import utcnow
@@ -38,7 +38,7 @@ from pacs_node.audit.message import (
 )
 from pacs_node.audit.triggers import Trigger, trigger
 from pacs_node.codecs import EXPLICIT_VR_LITTLE_ENDIAN
-from pacs_node.consignment import KEY_OBJECT_SELECTION
+from pacs_node.consignment import KEY_OBJECT_SELECTION, NothingToSend, NotMade, consignment
 from pacs_node.presence_check import STUDY_ROOT_FIND
 from pacs_node.pull import TERMS
 
@@ -293,9 +293,11 @@ def _result(result: Result) -> Instances:
 
 def _sent(session: Session, delivery: Delivery) -> Instances:
     """What a delivery carries."""
+    with suppress(NothingToSend, NotMade):
+        goods = consignment(session, delivery)
+        return _instance(goods.sop_class_uid, goods.sop_instance_uid)
     if delivery.what == "note":
-        query = select(RejectionNote.sop_instance_uid).where(RejectionNote.job_id == delivery.job_id)
-        return _instance(KEY_OBJECT_SELECTION, session.scalar(query))
+        return _instance(KEY_OBJECT_SELECTION, None)
     result = delivery.job.result
     if delivery.what == "original" or result is None:
         return _source(delivery.job.source)
