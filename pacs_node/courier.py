@@ -42,7 +42,7 @@ Step = Callable[[Session], object]
 def open_carrier(kind: str, settings: Settings) -> Carrier:
     """The carrier for destinations of that kind. Raises :class:`Undeliverable` for one we do not know."""
     if kind == "dimse":
-        return DimseCarrier(settings.dicom)
+        return DimseCarrier(settings)
     if kind == "dicomweb":
         return StowCarrier(settings.dicom)
     raise Undeliverable(f"nothing is sent to destinations of kind {kind} yet")

@@ -15,20 +15,24 @@ from pynetdicom.association import Association
 from pynetdicom.dsutils import encode
 from pynetdicom.presentation import PresentationContext, build_context
 
-from config import Destination
-from config.settings import DicomSettings
-from pacs_node import codecs, scu, statuses, transcode
+from config import Destination, Settings
+from pacs_node import codecs, scu, statuses, transcode, unpack
 from pacs_node.carrier import Parcel, Receipt, Undeliverable
+from pacs_node.examine import Limits
 
 log = structlog.get_logger(__name__)
+
+_PLAIN = (codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN)
 
 
 class DimseCarrier:
     """A storage SCU. An association that failed in any way is never used again (a late answer would be read
     as the next one's)."""
 
-    def __init__(self, dicom: DicomSettings) -> None:
-        self.dicom = dicom
+    def __init__(self, settings: Settings) -> None:
+        self.dicom = settings.dicom
+        given = settings.examine
+        self._limits = Limits(given.timeout_seconds, given.memory_bytes, given.max_pixels)
         self._stack = ExitStack()
         self._destination: Destination | None = None
         self._assoc: Association | None = None
@@ -63,18 +67,17 @@ class DimseCarrier:
     def _store(self, parcel: Parcel) -> scu.Stored:
         part10 = parcel.part10
         smaller = self._compressed(parcel)
-        syntaxes = _syntaxes(
-            part10.transfer_syntax_uid, smaller.file_meta.TransferSyntaxUID if smaller else None
-        )
+        wanted = str(smaller.file_meta.TransferSyntaxUID) if smaller is not None else None
+        syntaxes = _syntaxes(part10.transfer_syntax_uid, wanted)
         assoc, context = self._context(parcel.destination, part10.sop_class_uid, syntaxes)
         accepted = str(context.transfer_syntax[0])
-        if smaller is not None and accepted == smaller.file_meta.TransferSyntaxUID:
+        if smaller is not None and accepted == wanted:
             stream = transcode.data_set(smaller)
         elif accepted == part10.transfer_syntax_uid:
             stream = parcel.stream
             stream.seek(part10.offset)
         else:
-            stream = _as_implicit(parcel.stream)
+            stream = self._plain(parcel, accepted)
         self._message_id = self._message_id % 65535 + 1
         return scu.store(
             assoc,
@@ -85,6 +88,25 @@ class DimseCarrier:
             message_id=self._message_id,
             timeout=self.dicom.dimse_timeout,
         )
+
+    def _plain(self, parcel: Parcel, syntax: str) -> BinaryIO:
+        """The data set in an uncompressed transfer syntax that is not its own."""
+        parcel.stream.seek(0)
+        try:
+            plain = parcel.part10.transfer_syntax_uid in _PLAIN
+            ds: Dataset = (
+                dcmread(parcel.stream) if plain else unpack.uncompressed(parcel.stream, self._limits)
+            )
+            encoded = encode(ds, syntax == codecs.IMPLICIT_VR_LITTLE_ENDIAN, True)
+        except unpack.NotUnpacked as error:
+            raise Undeliverable(
+                f"the destination takes it uncompressed alone, and it stays so: {error}"
+            ) from error
+        if encoded is None:
+            raise Undeliverable(
+                "the object cannot be encoded uncompressed, and the destination takes no other"
+            )
+        return io.BytesIO(encoded)
 
     def _compressed(self, parcel: Parcel) -> Dataset | None:
         """One of our objects in the encoding that the destination wants; None: it goes as it is.
@@ -125,10 +147,7 @@ class DimseCarrier:
 
 def _syntaxes(own: str, compressed: str | None) -> list[str]:
     """What is proposed, best first: as the destination wants it, as it is, as every peer must take it."""
-    syntaxes = [compressed, own] if compressed else [own]
-    return (
-        [*syntaxes, codecs.IMPLICIT_VR_LITTLE_ENDIAN] if own == codecs.EXPLICIT_VR_LITTLE_ENDIAN else syntaxes
-    )
+    return list(dict.fromkeys([*([compressed] if compressed else []), own, *_PLAIN]))
 
 
 def _accepted(assoc: Association, sop_class: str, syntaxes: list[str]) -> PresentationContext | None:
@@ -137,12 +156,3 @@ def _accepted(assoc: Association, sop_class: str, syntaxes: list[str]) -> Presen
         str(cx.transfer_syntax[0]): cx for cx in assoc.accepted_contexts if cx.abstract_syntax == sop_class
     }
     return next((mine[syntax] for syntax in syntaxes if syntax in mine), None)
-
-
-def _as_implicit(stream: BinaryIO) -> BinaryIO:
-    """The data set of a stored file in Implicit VR Little Endian; only for objects that we made."""
-    stream.seek(0)
-    encoded = encode(dcmread(stream), True, True)
-    if encoded is None:
-        raise Undeliverable("the object cannot be encoded in Implicit VR Little Endian")
-    return io.BytesIO(encoded)

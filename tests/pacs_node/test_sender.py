@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from io import BytesIO
 from typing import Any
 
 import pytest
@@ -72,6 +71,7 @@ class Script:
     received: list[str] = field(default_factory=list)
     associations: int = 0
     syntaxes: list[str] = field(default_factory=list)
+    objects: list[Dataset] = field(default_factory=list)
 
 
 @contextlib.contextmanager
@@ -94,6 +94,7 @@ def pacs(
         request: Any = event.request
         script.received.append(str(request.AffectedSOPInstanceUID))
         script.syntaxes.append(str(event.context.transfer_syntax))
+        script.objects.append(event.dataset)
         return answer(len(script.received))
 
     def accepted(event: evt.Event) -> None:
@@ -323,16 +324,36 @@ def test_a_peer_that_takes_only_implicit_little_endian_gets_it_converted(office)
         assert office.work(office.settled)
         assert peer.syntaxes == [IMPLICIT]
     assert office.deliveries()[0].state == S.STORED
+    (back,) = peer.objects
+    assert {e.tag: e.value for e in back} == {e.tag: e.value for e in ds}, "its encoding alone has changed"
 
 
-def test_a_conversion_changes_the_encoding_and_nothing_else():
-    from pacs_node.dimse_carrier import _as_implicit
-
-    ds = make_object()
-    whole = BytesIO(header.part10_header(CR, ds.SOPInstanceUID, EXPLICIT) + encoded(ds))
-    converted = _as_implicit(whole).read()
-    back = dcmread(BytesIO(header.part10_header(CR, ds.SOPInstanceUID, IMPLICIT) + converted))
+@pytest.mark.parametrize("taken", [EXPLICIT, IMPLICIT], ids=["explicit", "implicit"])
+def test_a_compressed_original_goes_out_uncompressed_where_nothing_else_is_taken(office, taken):
+    office, ds = office(), make_object(size=64)
+    ds.PixelData = bytes(b & 0x0F if n % 2 else b for n, b in enumerate(ds.PixelData))
+    pixels = ds.PixelData
+    ds.compress(codecs.JPEG_2000_LOSSLESS, generate_instance_uid=False)
+    with pacs(lambda n: 0, syntaxes=(taken,)) as peer:
+        office.post(ds, to(peer.port), what="original")
+        assert office.work(office.settled)
+    assert office.deliveries()[0].state == S.STORED, office.deliveries()[0].comment
+    (back,) = peer.objects
+    assert back.PixelData == pixels
+    assert back.SOPInstanceUID == ds.SOPInstanceUID
+    del back.PixelData, ds.PixelData
     assert {e.tag: e.value for e in back} == {e.tag: e.value for e in ds}
+
+
+def test_a_broken_original_that_nobody_takes_compressed_fails_with_the_reason(office):
+    office, ds = office(), make_object(CR, codecs.JPEG_LOSSLESS_SV1)
+    with pacs(lambda n: 0) as peer:
+        office.post(ds, to(peer.port), what="original")
+        assert office.work(office.settled)
+        assert peer.received == []
+    (delivery,) = office.deliveries()
+    assert delivery.state == S.FAILED
+    assert "takes it uncompressed alone" in delivery.comment
 
 
 def test_an_object_that_no_context_fits_fails_with_the_reason(office):
