@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from cxr_sr import cli
+from cxr_sr import cli, doctor
 from tests import dicom_variants as variants
 
 CONFIG = """
@@ -107,3 +107,11 @@ def test_a_rule_that_can_never_match_stops_the_start(tmp_path, capsys, samples_d
     assert cli.run([*command, *files, "--config", str(config)]) == 1
     assert told in capsys.readouterr().err
     assert not (tmp_path / "var").exists()
+
+
+def test_the_doctor_finds_a_rule_that_can_never_match(tmp_path):
+    config = tmp_path / "cxr-sr.toml"
+    config.write_text('[[rules]]\nname = "x"\nmatch = { BodyPart = "CHEST" }\n')
+    check = next(doctor.examine(config))
+    assert (check.name, check.ok) == ("configuration", False)
+    assert "rules.0.match.BodyPart" in check.message

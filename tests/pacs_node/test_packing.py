@@ -14,6 +14,7 @@ from db.exchange import LabelledResult, RejectionNote
 from db.models import Result
 from db.objects import StoreFull
 from db.types import utcnow
+from pacs_node import provenance
 from pacs_node.consignment import Consignment, NothingToSend
 from pacs_node.errors import TryLater
 from pacs_node.packing import Packer
@@ -69,6 +70,7 @@ def test_a_labelled_copy_is_made_once_and_follows_the_recipe(fresh):
     assert packer(clinic).pack(number) == first
     assert kept(clinic, "labelled") == before + 1
     check_derived(source, read(clinic, first), clinic.job(job_id).scale)
+    assert provenance.is_own_result(read(clinic, first)), "it is not enhanced when it comes back"
     assert first.sop_instance_uid == read(clinic, first).SOPInstanceUID
 
 
