@@ -15,7 +15,7 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
-from pacs_node import codecs
+from pacs_node import codecs, header
 from pacs_node.errors import Refused
 from pacs_node.examine import Examiner, Limits
 
@@ -32,6 +32,10 @@ def uncompressed(stream: BinaryIO, limits: Limits) -> Dataset:
     `stream`: a whole file with one greyscale frame. Where its encoding loses something the result says so
     (PS3.3 C.7.6.1.1.5), whether the original did or not. Raises :class:`NotUnpacked`, OSError.
     """
+    codec = codecs.codec_of(header.read_part10(stream).transfer_syntax_uid)
+    if codec is None or not codec.encapsulated:  # deflated ones may swell, big endian ones hide words to turn
+        raise NotUnpacked("what is deflated or big endian is sent as it is alone")
+    stream.seek(0)
     with tempfile.NamedTemporaryFile(suffix=".dcm") as file, Examiner(limits) as examiner:
         shutil.copyfileobj(stream, file)
         file.flush()
@@ -47,12 +51,11 @@ def uncompressed(stream: BinaryIO, limits: Limits) -> Dataset:
         raise NotUnpacked("only plain greyscale images are sent without their compression")
     stream.seek(0)
     ds = dcmread(stream)
-    codec = codecs.codec_of(examination.transfer_syntax)
     data = image.values.tobytes()
     ds.PixelData = data + b"\0" * (len(data) % 2)
     ds["PixelData"].VR = "OW" if fmt.bits_allocated == 16 else "OB"
     ds["PixelData"].is_undefined_length = False
-    if codec is not None and codec.lossy and ds.get("LossyImageCompression") != "01":
+    if codec.lossy and ds.get("LossyImageCompression") != "01":
         ds.LossyImageCompression = "01"
         ds.LossyImageCompressionMethod = codec.method
     ds.file_meta.TransferSyntaxUID = UID(codecs.EXPLICIT_VR_LITTLE_ENDIAN)

@@ -345,8 +345,13 @@ def test_a_compressed_original_goes_out_uncompressed_where_nothing_else_is_taken
     assert {e.tag: e.value for e in back} == {e.tag: e.value for e in ds}
 
 
-def test_a_broken_original_that_nobody_takes_compressed_fails_with_the_reason(office):
-    office, ds = office(), make_object(CR, codecs.JPEG_LOSSLESS_SV1)
+@pytest.mark.parametrize(
+    "syntax",
+    [codecs.JPEG_LOSSLESS_SV1, codecs.EXPLICIT_VR_BIG_ENDIAN, codecs.DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN],
+    ids=["a broken code stream", "big endian", "deflated"],
+)
+def test_an_original_that_cannot_go_as_the_destination_takes_it_fails_with_the_reason(office, syntax):
+    office, ds = office(), make_object(CR, syntax)
     with pacs(lambda n: 0) as peer:
         office.post(ds, to(peer.port), what="original")
         assert office.work(office.settled)
