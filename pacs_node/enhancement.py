@@ -86,7 +86,7 @@ def derive_from(examined: Examination, values: npt.NDArray[Any], how: Derivation
     if examined.image is None:
         raise ValueError("nothing was decoded")
     return derive.derive(
-        examined.header,
+        examined.untouched(),
         values,
         examined.image.format,
         how,

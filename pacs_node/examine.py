@@ -46,9 +46,10 @@ class Limits:
 class Examination:
     """What an object is.
 
-    header: its data set without pixels; of an uploaded picture, the Secondary Capture made of it. image:
-    its stored values, or None where `refusal` says why there are none. stored_bytes: length of its encoded
-    pixels. dropped: keywords of what could not be read. is_picture: it was not DICOM.
+    header: its data set without pixels, to be read; of an uploaded picture, the Secondary Capture made of it.
+    image: its stored values, or None where `refusal` says why there are none. stored_bytes: length of its
+    encoded pixels. dropped: keywords of what could not be read. is_picture: it was not DICOM. encoded: the
+    header's bytes, of which :meth:`untouched` makes a data set.
     """
 
     header: Dataset
@@ -61,6 +62,19 @@ class Examination:
     stored_bytes: int = 0
     dropped: tuple[str, ...] = ()
     is_picture: bool = False
+    encoded: bytes = b""
+
+    def untouched(self) -> Dataset:
+        """The header once more, with every value in the bytes that came.
+
+        Reading a value of `header` makes pydicom decode it, and writing it then encodes it again: a text that
+        is not in the character set that it claims would come out as question marks.
+        """
+        if not self.encoded:
+            return self.header
+        ds = parse_header(self.encoded)
+        ds.file_meta = self.header.file_meta
+        return ds
 
 
 class Examiner:
@@ -223,7 +237,8 @@ def _examination(
         failed = refusal or Refusal(Reason.DECODER_CRASHED, "The decoder ended without an answer.")
         raise Refused(failed.reason, failed.sentence)
     told = messages["header"]
-    header = parse_header(child.header(), told["meta"])
+    encoded = child.header()
+    header = parse_header(encoded, told["meta"])
     image: StoredImage | None = None
     if "image" in messages and refusal is None:
         said = messages["image"]
@@ -248,6 +263,7 @@ def _examination(
         refusal=refusal,
         stored_bytes=int(told["stored_bytes"]),
         dropped=tuple(told["dropped"]),
+        encoded=encoded,
     )
 
 

@@ -6,8 +6,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -121,7 +123,7 @@ def header_facts(ds: Dataset) -> HeaderFacts:
 def text(ds: Dataset, keyword: str, limit: int = 1024) -> str:
     """The attribute as one line of at most `limit` characters; several values are joined by a backslash."""
     try:
-        value = ds.get(keyword)
+        value = value_of(ds, keyword)
     except Exception:  # noqa: BLE001 - a value that cannot be read says nothing
         return ""
     if value is None:
@@ -129,6 +131,19 @@ def text(ds: Dataset, keyword: str, limit: int = 1024) -> str:
     if isinstance(value, (MultiValue, list, tuple)):
         value = "\\".join(str(v) for v in value)
     return "".join(ch if ch.isprintable() else " " for ch in str(value)).strip()[:limit]
+
+
+def value_of(ds: Dataset, keyword: str) -> Any:
+    """The value of an attribute, or None, with `ds` left as it is.
+
+    pydicom keeps what it decodes and encodes it again when `ds` is written: a name that is not in the
+    character set that it claims would then be question marks.
+    """
+    raw: Any = ds.get_item(keyword) if keyword in ds else None
+    value = ds.get(keyword)
+    if isinstance(raw, RawDataElement):
+        ds[raw.tag] = raw
+    return value
 
 
 def words(ds: Dataset, keyword: str) -> list[str]:
@@ -155,13 +170,15 @@ def pixel_digest(ds: Dataset, image: StoredImage) -> str:
     digest.update(f"{fmt.rows} {fmt.columns} {fmt.bits_stored} {int(fmt.signed)}\n".encode())
     for keyword in _PIXEL_MEANING:
         digest.update(f"{keyword}={_canonical(ds, keyword)}\n".encode("utf-8", "surrogatepass"))
+    if "ModalityLUTSequence" in ds:
+        digest.update(f"ModalityLUTSequence={_canonical(ds, 'ModalityLUTSequence')}\n".encode())
     digest.update(np.ascontiguousarray(image.values, dtype="<i2" if fmt.signed else "<u2").data)
     return digest.hexdigest()
 
 
 def _canonical(ds: Dataset, keyword: str) -> str:
     try:
-        value = ds.get(keyword)
+        value = value_of(ds, keyword)
     except Exception:  # noqa: BLE001 - as unreadable as before
         return "?"
     if value is None:
@@ -184,7 +201,7 @@ def _is_sequence(value: object) -> bool:
 def _first_item(ds: Dataset, keyword: str) -> Dataset:
     """The first item of a sequence; an empty data set where there is none or it cannot be read."""
     try:
-        items = ds.get(keyword)
+        items = value_of(ds, keyword)
         return items[0] if items and isinstance(items[0], Dataset) else Dataset()
     except Exception:  # noqa: BLE001 - a sequence that cannot be read says nothing
         return Dataset()

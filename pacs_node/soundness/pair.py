@@ -39,7 +39,7 @@ class Side:
     def of_examination(cls, examined: Examination) -> Side:
         """What `pacs_node.examine` found."""
         return cls(
-            header=examined.header,
+            header=examined.untouched(),
             meta=getattr(examined.header, "file_meta", Dataset()),
             transfer_syntax=examined.transfer_syntax,
             image=examined.image,
