@@ -7,6 +7,7 @@ A study is claimed for a time, as jobs are: one whose fetcher dies is given to a
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -251,10 +252,9 @@ def own_series(session: Session, uids: Sequence[str]) -> set[str]:
     return {uid for uid in session.scalars(query) if uid}
 
 
-def get(session: Session, batch_id: int, *, lock: bool = False) -> Batch | None:
-    """A batch of this kind, locked for a change if asked."""
-    query = select(Batch).where(Batch.id == batch_id, Batch.kind == KIND)
-    return session.scalar(query.with_for_update() if lock else query)
+def get(session: Session, batch_id: int) -> Batch | None:
+    """A batch of this kind."""
+    return session.scalar(select(Batch).where(Batch.id == batch_id, Batch.kind == KIND))
 
 
 def listing(session: Session, limit: int = 50) -> list[Batch]:
@@ -302,36 +302,30 @@ def jobs_by_study(session: Session, batch_id: int) -> dict[str, dict[str, int]]:
     return found
 
 
-def pause(batch: Batch) -> None:
+def pause(session: Session, batch: Batch) -> None:
     """Fetch no further study; the one that is being fetched is finished. Raises IllegalTransition."""
-    if batch.state != B.OPEN:
-        raise IllegalTransition("the batch", B(batch.state), B.PAUSED)
-    batch.state = B.PAUSED
+    _move(session, batch, (B.OPEN,), B.PAUSED)
 
 
 def resume(session: Session, batch: Batch) -> None:
     """Go on with a paused batch. Raises IllegalTransition."""
-    if batch.state != B.PAUSED:
-        raise IllegalTransition("the batch", B(batch.state), B.OPEN)
-    batch.state = B.OPEN
-    session.flush()
+    _move(session, batch, (B.PAUSED,), B.OPEN)
     _settle(session, batch.id)
 
 
 def cancel(session: Session, batch: Batch, *, actor: str) -> None:
     """Fetch nothing more, and cancel the jobs that still wait. Raises IllegalTransition."""
-    if batch.state not in (B.OPEN, B.PAUSED):
-        raise IllegalTransition("the batch", B(batch.state), B.CANCELLED)
-    batch.state, batch.finished_at = B.CANCELLED, utcnow()
     session.execute(
         update(BatchItem)
         .where(BatchItem.batch_id == batch.id, BatchItem.state.in_(_UNFINISHED))
         .values(state=I.CANCELLED, reason="cancelled on request"),
         execution_options={"synchronize_session": False},
     )
+    _move(session, batch, (B.OPEN, B.PAUSED), B.CANCELLED)
     waiting = select(Job).where(Job.batch_id == batch.id, Job.state == JobState.QUEUED)
     for job in session.scalars(waiting).all():
-        queue.cancel(session, job, actor=actor)
+        with suppress(IllegalTransition):  # it has ended meanwhile
+            queue.cancel(session, job, actor=actor)
 
 
 def retry(session: Session, batch: Batch) -> int:
@@ -343,10 +337,11 @@ def retry(session: Session, batch: Batch) -> int:
         .returning(BatchItem.id),
         execution_options={"synchronize_session": False},
     ).all()
-    if not again or batch.state == B.CANCELLED:
+    session.refresh(batch)
+    if not again:
         raise IllegalTransition("the batch", B(batch.state), B.OPEN, "no study of it has failed")
-    if batch.state == B.FINISHED:
-        batch.state, batch.finished_at = B.OPEN, None
+    if batch.state != B.PAUSED:
+        _move(session, batch, (B.OPEN, B.FINISHED), B.OPEN)
     return len(again)
 
 
@@ -375,9 +370,24 @@ def _change(session: Session, held: Claim, **values: Any) -> None:
         raise ClaimLost(f"study {held.item_id} of batch {held.batch_id}")
 
 
+def _move(session: Session, batch: Batch, before: tuple[BatchState, ...], after: BatchState) -> None:
+    """Change a batch's state. Studies are changed before their batch, so that nobody waits in a circle."""
+    moved = session.execute(
+        update(Batch)
+        .where(Batch.id == batch.id, Batch.state.in_(before))
+        .values(state=after, finished_at=utcnow() if after == B.CANCELLED else None)
+        .returning(Batch.id),
+        execution_options={"synchronize_session": False},
+    ).scalar()
+    session.refresh(batch)
+    if moved is None:
+        raise IllegalTransition("the batch", B(batch.state), after)
+
+
 def _settle(session: Session, batch_id: int) -> None:
-    """Finish a batch when each of its studies has ended."""
+    """Finish a batch when each of its studies has ended; of two that end at once, one sees the other."""
     session.flush()
+    session.execute(select(Batch.id).where(Batch.id == batch_id).with_for_update())
     left = session.scalar(
         select(func.count())
         .select_from(BatchItem)

@@ -260,7 +260,7 @@ def _change(name: str, summary: str, change: Callable[[Session, Batch, str], Non
             for number in numbers:
                 try:
                     with database.write() as session:
-                        batch = _batch(session, number, lock=True)
+                        batch = _batch(session, number)
                         change(session, batch, who)
                         audit.record(session, who, f"batch.{name}", object_type="batch", object_id=number)
                         session.flush()
@@ -276,10 +276,10 @@ def _change(name: str, summary: str, change: Callable[[Session, Batch, str], Non
             raise Failure("; ".join(refused))
 
 
-def _pause(_session: Session, batch: Batch, _who: str) -> None:
+def _pause(session: Session, batch: Batch, _who: str) -> None:
     from db import batches
 
-    batches.pause(batch)
+    batches.pause(session, batch)
 
 
 def _resume(session: Session, batch: Batch, _who: str) -> None:
@@ -306,10 +306,10 @@ _change("cancel", "Fetch nothing more of these batches, and cancel their jobs th
 _change("retry", "Fetch the failed studies of these batches again.", _retry)
 
 
-def _batch(session: Session, number: int, *, lock: bool = False) -> Batch:
+def _batch(session: Session, number: int) -> Batch:
     from db import batches
 
-    batch = batches.get(session, number, lock=lock)
+    batch = batches.get(session, number)
     if batch is None:
         raise Failure(f"there is no batch {number} of fetched studies; see `cxr-sr fetch list`")
     return batch

@@ -65,7 +65,7 @@ def old_studies() -> Iterator[Dataset]:
     yield variants.dx(**old("2", "20240120"))
     frontal = variants.cr(**old("3", "20240131"))
     yield variants.encoded(frontal, codecs.JPEG_LOSSLESS_SV1)
-    beside = {"StudyInstanceUID": frontal.StudyInstanceUID}
+    beside: dict[str, Any] = {"StudyInstanceUID": frontal.StudyInstanceUID}
     yield variants.cr(ViewPosition="LL", **old("3", "20240131"), **beside)
     hand = variants.cr(BodyPartExamined="HAND", **old("4", "20240210"))
     yield hand
@@ -73,7 +73,7 @@ def old_studies() -> Iterator[Dataset]:
     yield variants.cr(Modality="CT", SOPClassUID=CT, **old("4", "20240210"), **beside)
 
 
-def old(number: str, day: str, **more: str) -> dict[str, str]:
+def old(number: str, day: str, **more: str) -> dict[str, Any]:
     return {"PatientID": f"OLD-{number}", "AccessionNumber": f"A-{number}", "StudyDate": day} | more
 
 
@@ -194,7 +194,7 @@ def test_old_studies_come_back_enhanced_into_the_archive(make_node, orthanc, how
     node = make_node(**how)
     number = node.batch("patient=OLD-*")
     with node.database.write() as session:
-        batches.pause(batches.get(session, number))
+        batches.pause(session, batches.get(session, number))
     with Roles(node.settings, worker.run, sender.run):
         time.sleep(1)
         assert node.items(number) == [("waiting", 0, None)] * 4

@@ -67,7 +67,7 @@ def test_the_body_is_one_part_with_the_file_as_it_is():
     assert post.path == "/dicom-web/studies"
     assert int(post.headers["Content-Length"]) == len(post.body)
     kind = post.headers["Content-Type"]
-    message = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + post.body)
+    message: Any = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + post.body)
     (part,) = message.get_payload()
     assert message.get_param("type") == part.get_content_type() == "application/dicom"
     assert part.get_payload(decode=True) == file_bytes()

@@ -235,7 +235,7 @@ def show(batch_id: int) -> Response:
 @operation("Pause a batch", tag="batches", answers={200: BatchView}, problems=(409,))
 def pause(batch_id: int) -> Response:
     """No further study is fetched; what is here is still enhanced."""
-    return _act(batch_id, "pause", lambda _, batch: batches.pause(batch))
+    return _act(batch_id, "pause", batches.pause)
 
 
 @blueprint.post("/batches/<int:batch_id>/resume")
@@ -365,8 +365,8 @@ def _wait(number: int) -> dict[str, Any] | None:
     return None
 
 
-def _find(session: Session, batch_id: int, *, lock: bool = False) -> Batch:
-    batch = batches.get(session, batch_id, lock=lock) if batch_id < 1 << 63 else None
+def _find(session: Session, batch_id: int) -> Batch:
+    batch = batches.get(session, batch_id) if batch_id < 1 << 63 else None
     if batch is None:
         raise NotFound("There is no such batch.")
     return batch
@@ -376,7 +376,7 @@ def _act(batch_id: int, action: str, change: Callable[[Session, Batch], object])
     """Change a batch in one transaction with its audit entry; IllegalTransition becomes 409."""
     who = auth.actor().user
     with services().database.write() as session:
-        batch = _find(session, batch_id, lock=True)
+        batch = _find(session, batch_id)
         change(session, batch)
         audit.record(
             session, who, f"batch.{action}", object_type="batch", object_id=batch_id, address=client_address()
