@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
+from werkzeug.test import TestResponse
 
 from config.settings import Rule
-from db import queue
+from db import people, queue
 from db.models import Job
 from db.states import DeliveryState, JobState
 from pacs_node.sender import Sender
@@ -23,6 +25,8 @@ from tests.derived_checks import check_derived, errors, new_errors
 from tests.interop.conftest import Orthanc
 from tests.pacs_node.clinic import Clinic, open_clinic
 from tests.pacs_node.nodes import PATIENT, eventually, make_settings
+from webui.app import create_app
+from webui.services import KEY
 
 pytestmark = pytest.mark.peer("orthanc", "orthanc-dicomweb")
 
@@ -119,6 +123,43 @@ def test_a_corrected_source_amends_its_result_and_a_note_withdraws_the_old_one(p
     (amended,) = plain.archived(SOPInstanceUID=new.result_sop_uid)
     assert (amended.PatientName, amended.PatientID) == ("Miller^Jo", "2")
     check_note(note, tmp_path)
+
+
+def test_a_result_taken_back_over_http_is_hidden_from_qido_and_wado_and_withdrawn_from_the_archive(plain):
+    number = plain.serve(variants.cr())
+    job = plain.clinic.job(number)
+    with door(plain.clinic) as ask:
+        study = f"/dicomweb/studies/{job.source.series.study.study_instance_uid}"
+
+        def shown() -> set[str]:
+            answer = ask("GET", f"{study}/instances")
+            return {item["00080018"]["Value"][0] for item in answer.get_json()}
+
+        assert job.result_sop_uid in shown()
+        answer = ask("POST", f"/api/v1/jobs/{number}/retract", json={"reason": "wrong", "why": "safety"})
+        assert answer.status_code == 200
+        assert shown() == {job.source.sop_instance_uid}
+        result = f"{study}/series/{job.result_series_uid}/instances/{job.result_sop_uid}"
+        assert ask("GET", result).status_code == 410
+    plain.deliver(number)
+    (note,) = plain.notes()
+    assert (title(note)[0], rejected(note)[1]) == ("113037", job.result_sop_uid)
+
+
+@contextmanager
+def door(clinic: Clinic) -> Iterator[Callable[..., TestResponse]]:
+    """The web side of a clinic, as an administrator's program sees it."""
+    app = create_app(clinic.settings, clinic.database)
+    with clinic.database.write() as session:
+        root = people.add_user(session, "root", "admin", "correct horse battery")
+        token, _ = people.create_token(session, root, "test")
+    client = app.test_client()
+
+    def ask(method: str, path: str, **more: Any) -> TestResponse:
+        return client.open(path, method=method, headers={"Authorization": f"Bearer {token}"}, **more)
+
+    yield ask
+    app.extensions[KEY].broadcaster.close()
 
 
 def test_a_source_corrected_to_what_rules_leave_out_withdraws_its_result(plain):
