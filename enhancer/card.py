@@ -23,10 +23,14 @@ from enhancer.evaluation.report import Report
 from enhancer.model import Model, load
 from enhancer.modelfile import locate, read_model
 from enhancer.noise import DOSES, simulate
+from enhancer.qa import report as physics
+from enhancer.qa.assess import assess, pictures
 
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 ABLATIONS = ("<!-- ablations: begin -->", "<!-- ablations: end -->")
 ABLATION_SET = "nih_512"
+QA_IMAGES = 6
+"""Radiographs that findings are planted in."""
 KEPT = 2
 """Changes when a figure changes its meaning, so that what was measured before is measured again."""
 
@@ -147,6 +151,16 @@ class Figures:
         )
         return markdown.stored_values(found.images, model.info.name, scale)
 
+    def physical_test(self, model: Model) -> str:
+        """The summary of the physical test at x4."""
+        path = self._kept / f"{model.info.digest[:16]}-qa-{QA_IMAGES}-{KEPT}.md"
+        if not path.is_file():
+            self._say(f"{model.info.name}: physical test")
+            found = assess(model, pictures(self._data, self._limit or QA_IMAGES), 4)
+            self._kept.mkdir(parents=True, exist_ok=True)
+            path.write_text(physics.summary(found), encoding="utf-8")
+        return path.read_text("utf-8")
+
     def _path(self, run: Run, model: Model) -> Path:
         dose = "" if run.dose is None else f"-{run.dose:g}"
         limit = "" if self._limit is None else f"-{self._limit}"
@@ -213,6 +227,8 @@ def fill(
         if "dicom" in parts and dicom is not None and figures.reader is not None:
             own.append("### DICOM images\n")
             own += [figures.stored_values(dicom, models[name], scale) for scale in (2, 4)]
+        if "qa" in parts:
+            own.append(f"### Physical test\n\n{figures.physical_test(models[name])}")
         path.write_text(filled(_read(path), "\n\n".join(own)), encoding="utf-8")
     return "\n\n".join(shared)
 

@@ -126,7 +126,8 @@ class Judge:
             self.network.load_state_dict({key: state[key] for key in own if key in state})
         except RuntimeError as error:
             raise DataError(f"{path.name} does not hold the judging network's weights.") from error
-        self.network.eval().requires_grad_(False).to(self.device)
+        self.network.eval().requires_grad_(False)
+        self.network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def look(self, images: list[Float32]) -> tuple[list[float], list[Float32]]:

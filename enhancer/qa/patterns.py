@@ -70,25 +70,31 @@ def amplitude(image: Float64, cycles: float) -> float:
 
 
 def discs(method: Method, scale: int) -> list[Disc]:
-    """Nine discs in one phantom: radii by column, contrasts by row."""
-    truth = phantom()
+    """Nine discs in one phantom: radii by column, contrasts by row.
+
+    The contrast is that of the result with discs less the result without, of the same noise.
+    """
+    empty = phantom()
+    truth = empty.copy()
     places = [56.0, 128.0, 200.0]
     for y, contrast in zip(places, CONTRASTS, strict=True):
         for x, radius in zip(places, RADII, strict=True):
             truth = truth + contrast * disc(y, x, radius)
     rng = np.random.default_rng(12)
     side = SIDE // scale
-    results = []
+    results, differences = [], []
     for _ in range(DRAWS):
-        noisy = pair_of(truth, scale, SIGMA * rng.standard_normal((side, side)))
-        results.append(np.asarray(method(noisy), np.float64))
+        drawn = SIGMA * rng.standard_normal((side, side))
+        results.append(np.asarray(method(pair_of(truth, scale, drawn)), np.float64))
+        without = np.asarray(method(pair_of(empty, scale, drawn)), np.float64)
+        differences.append(results[-1] - without)
     rows, columns = np.mgrid[0:SIDE, 0:SIDE] + 0.5
     found = []
     for y, contrast in zip(places, CONTRASTS, strict=True):
         for x, radius in zip(places, RADII, strict=True):
             reach = np.hypot(rows - y, columns - x)
             within, around = reach < 0.7 * radius, (reach > 1.4 * radius + 2) & (reach < 1.4 * radius + 12)
-            contrasts = [result[within].mean() - result[around].mean() for result in results]
+            contrasts = [result[within].mean() - result[around].mean() for result in differences]
             spread = float(np.mean([result[around].std() for result in results]))
             mean = float(np.mean(contrasts))
             ratio = mean / spread if spread > 1e-9 else float("inf")

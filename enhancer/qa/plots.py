@@ -9,7 +9,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 WIDTH, HEIGHT = 640, 400
 LEFT, RIGHT, TOP, BOTTOM = 64, 16, 36, 52
-TICKS = 5
+STEPS = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0)
+"""Distances between ticks; the first that gives at most eight is taken."""
 COLOURS = ((110, 110, 110), (0, 90, 181), (220, 50, 32), (0, 130, 90), (150, 80, 180))
 Colour = tuple[int, int, int]
 
@@ -24,9 +25,7 @@ class Curve:
     marked: bool = False
 
 
-def plot(
-    title: str, x_name: str, y_name: str, curves: Sequence[Curve], *, limit: float | None = None
-) -> Image.Image:
+def plot(title: str, x_name: str, curves: Sequence[Curve], *, limit: float | None = None) -> Image.Image:
     """Axes from 0 to the largest value; `limit` draws an upright line, as at what a source can hold."""
     picture = Image.new("RGB", (WIDTH, HEIGHT), "white")
     draw = ImageDraw.Draw(picture)
@@ -39,15 +38,14 @@ def plot(
         return LEFT + x / across * inner_width, HEIGHT - BOTTOM - max(y, 0.0) / up * inner_height
 
     draw.text((LEFT, 10), title, fill="black", font=large)
-    for step in range(TICKS + 1):
-        share = step / TICKS
-        x, y = at(share * across, 0)[0], at(0, share * up)[1]
+    for value in ticks(up):
+        y = at(0, value)[1]
         draw.line([(LEFT, y), (WIDTH - RIGHT, y)], fill=(228, 228, 228))
-        draw.text((LEFT - 6, y), f"{share * up:.2g}", fill="black", font=small, anchor="rm")
-        draw.text((x, HEIGHT - BOTTOM + 6), f"{share * across:.3g}", fill="black", font=small, anchor="mt")
+        draw.text((LEFT - 6, y), f"{value:g}", fill="black", font=small, anchor="rm")
+    for value in ticks(across):
+        draw.text((at(value, 0)[0], HEIGHT - BOTTOM + 6), f"{value:g}", fill="black", font=small, anchor="mt")
     draw.line([at(0, up), at(0, 0), at(across, 0)], fill="black")
     draw.text((WIDTH / 2, HEIGHT - 10), x_name, fill="black", font=small, anchor="mb")
-    draw.text((LEFT - 50, TOP - 8), y_name, fill="black", font=small)
     if limit is not None and limit <= across:
         draw.line([at(limit, 0), at(limit, up)], fill=(160, 160, 160), width=1)
         draw.text((at(limit, up)[0] + 4, TOP + 4), "source's limit", fill=(120, 120, 120), font=small)
@@ -61,3 +59,9 @@ def plot(
         draw.line([(WIDTH - 150, top + 7), (WIDTH - 130, top + 7)], fill=colour, width=3)
         draw.text((WIDTH - 124, top), curve.name, fill="black", font=small)
     return picture
+
+
+def ticks(end: float) -> list[float]:
+    """Round values from 0 to at most `end`."""
+    step = next((step for step in STEPS if end / step <= 8), end)
+    return [round(index * step, 6) for index in range(int(end / step + 1e-9) + 1)]

@@ -177,9 +177,11 @@ def plots(found: Assessment) -> dict[str, Image.Image]:
     ]
     cycles = "cycles a result pixel"
     return {
-        "sharpness.png": plot("Modulation transfer", cycles, "share of truth", edges, limit=limit),
-        "noise.png": plot("Noise power", cycles, "of the source's", powers, limit=limit),
-        "bars.png": plot("Bars", cycles, "amplitude", bars + false, limit=limit),
+        "sharpness.png": plot("Modulation transfer, share of the truth's", cycles, edges, limit=limit),
+        "noise.png": plot(
+            "Noise power, 1: white noise of the source's deviation", cycles, powers, limit=limit
+        ),
+        "bars.png": plot("Bars: amplitude, share of the truth's", cycles, bars + false, limit=limit),
     }
 
 

@@ -67,6 +67,20 @@ def test_what_was_measured_of_a_model_is_not_measured_again(shipped, arguments, 
     assert (shipped / "small.md").read_text() == text
 
 
+def test_the_card_shows_the_summary_of_the_physical_test(shipped, arguments, monkeypatch):
+    asked = []
+
+    def quick(model, images, scale):
+        asked.append((model.info.name, len(images), scale))
+
+    monkeypatch.setattr(card, "assess", quick)
+    monkeypatch.setattr(card.physics, "summary", lambda found: "what survives")
+    for _ in range(2):
+        assert card.main([*arguments, "--skip", "x2"]) == 0
+    assert "### Physical test\n\nwhat survives" in (shipped / "small.md").read_text()
+    assert asked == [("small", 1, 4)], "tested once and kept"
+
+
 def test_a_part_can_be_left_out(shipped, arguments):
     assert card.main([*arguments, "--skip", "qa", "x2"]) == 0
     assert "×2 to" not in (shipped / "small.md").read_text()

@@ -9,7 +9,7 @@ from PIL import Image
 from enhancer.errors import DataError
 from enhancer.model import IdentityModel
 from enhancer.qa.assess import STEPS, assess, pictures
-from enhancer.qa.plots import Curve, plot
+from enhancer.qa.plots import Curve, plot, ticks
 from enhancer.qa.report import SUMMARY, summary, write
 
 
@@ -70,8 +70,12 @@ def test_findings_are_planted_in_pictures_of_dev_patients_alone(tmp_path):
 
 
 def test_a_plot_draws_every_curve_in_a_colour_of_its_own():
-    picture = plot(
-        "t", "x", "y", [Curve("a", [0, 1], [0, 1]), Curve("b", [0, 1], [1, 0], marked=True)], limit=0.5
-    )
+    picture = plot("t", "x", [Curve("a", [0, 1], [0, 1]), Curve("b", [0, 1], [1, 0], marked=True)], limit=0.5)
     colours = {colour for _, colour in picture.getcolors(1 << 20)}
     assert {(110, 110, 110), (0, 90, 181)} <= colours
+
+
+def test_ticks_are_round_and_within_the_range():
+    assert ticks(0.5) == [0, 0.1, 0.2, 0.3, 0.4, 0.5]
+    assert ticks(27.3) == [0, 5, 10, 15, 20, 25]
+    assert ticks(1.05)[-1] == 1
