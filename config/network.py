@@ -143,6 +143,11 @@ class Archive(Remote):
         "get", description="dimse: C-GET, or C-MOVE to our receiver (the archive must know its address)."
     )
 
+    @property
+    def peer(self) -> str:
+        """Its name among all peers: a destination may have the same one."""
+        return f"@{self.name}"[:64]
+
 
 def _existing(value: Path | None) -> Path | None:
     if value is not None and not value.is_file():

@@ -120,31 +120,44 @@ class Sender:
             command = commands.take(session, "sender")
             if command is None:
                 return
-            command_id, kind, name = command.id, command.kind, str(command.arguments.get("destination", ""))
+            command_id, kind, arguments = command.id, command.kind, dict(command.arguments)
         thread = threading.Thread(
-            target=self._obey, args=(command_id, kind, name), name=f"command-{command_id}", daemon=True
+            target=self._obey, args=(command_id, kind, arguments), name=f"command-{command_id}", daemon=True
         )
         with self._lock:
             self._echoes = {t for t in self._echoes if t.is_alive()} | {thread}
         thread.start()
 
-    def _obey(self, command_id: int, kind: str, name: str) -> None:
-        destination = self.settings.destination(name)
-        if kind != "echo":
-            result = EchoResult(False, 0.0, "the sender does not know this command")
-        elif destination is None:
-            result = EchoResult(False, 0.0, "no destination of that name is configured")
-        else:
-            result = echo(destination, self.settings.dicom)
-            note_peer(self.database, name, result.ok, result.seconds, result.message)
-            if result.ok and (route := self._routes.get(name)):
-                route.not_before = 0.0
+    def _obey(self, command_id: int, kind: str, arguments: dict[str, object]) -> None:
+        result = EchoResult(False, 0.0, "the sender does not know this command")
+        if kind == "echo" and "archive" in arguments:
+            result = self._echo_archive(str(arguments["archive"]))
+        elif kind == "echo":
+            result = self._echo_destination(str(arguments.get("destination", "")))
         answer = {"ok": result.ok, "seconds": round(result.seconds, 3), "message": result.message}
         try:
             with self.database.write() as session:
                 commands.answer(session, command_id, answer)
         except SQLAlchemyError as error:
             log.error("command.answer", command=command_id, error=type(error).__name__)
+
+    def _echo_destination(self, name: str) -> EchoResult:
+        destination = self.settings.destination(name)
+        if destination is None:
+            return EchoResult(False, 0.0, "no destination of that name is configured")
+        result = echo(destination, self.settings.dicom)
+        note_peer(self.database, name, result.ok, result.seconds, result.message)
+        if result.ok and (route := self._routes.get(name)):
+            route.not_before = 0.0
+        return result
+
+    def _echo_archive(self, name: str) -> EchoResult:
+        archive = self.settings.archive(name)
+        if archive is None:
+            return EchoResult(False, 0.0, "no archive of that name is configured")
+        result = echo(archive, self.settings.dicom)
+        note_peer(self.database, archive.peer, result.ok, result.seconds, result.message)
+        return result
 
 
 def run(settings: Settings, stop: threading.Event) -> None:

@@ -14,6 +14,7 @@ from pydicom.dataset import Dataset
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+import config.network
 from config import Destination
 from db import commands, deliveries, queue
 from db.models import Job
@@ -426,9 +427,20 @@ def test_a_destination_that_does_not_know_us_is_tried_again_and_says_why(office)
     assert "rejected the association: Called AE title not recognised" in delivery.comment
 
 
-def echo(office: Office, name: str) -> dict[str, Any]:
+def test_an_archive_is_echoed_under_a_name_of_its_own(office, archive):
+    given = {"ae_title": "DEMO_PACS", "host": "127.0.0.1", "port": archive.port}
+    office = office()
+    archives = (config.network.Archive(name="pacs", **given),)
+    office.sender.settings = office.settings.model_copy(update={"archives": archives})
+    assert echo(office, "pacs", "archive")["ok"]
+    assert office.peer("@pacs").reachable
+    assert office.peer("pacs") is None
+    assert "no archive of that name" in echo(office, "other", "archive")["message"]
+
+
+def echo(office: Office, name: str, kind: str = "destination") -> dict[str, Any]:
     with office.database.write() as session:
-        number = commands.ask(session, "sender", "echo", {"destination": name})
+        number = commands.ask(session, "sender", "echo", {kind: name})
 
     def answer() -> dict[str, Any] | None:
         with office.database.read() as session:

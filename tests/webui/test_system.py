@@ -2,15 +2,19 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
+from flask import Flask
 
+from config.network import Archive
 from db import Database, commands, presence
 from db.models import PeerStatus
 from db.objects import ObjectStore
 from tests.webui import jobs
 from tests.webui.conftest import PACS, Person, dicom
 from webui.api import system
+from webui.services import KEY, Services
 
 
 def test_the_system_tells_of_roles_destinations_disk_and_model(
@@ -150,3 +154,31 @@ def test_callers_refusals_and_certificates_are_figures(visitor: Person, database
     assert "cxr_sr_dicom_associations 1.0" in figures
     assert 'cxr_sr_dicom_refused{reason="called"} 2.0' in figures
     assert 'cxr_sr_certificate_end_seconds{keys="web.tls_cert"} 1.924992e+09' in figures
+
+
+def test_archives_stand_on_the_page_with_their_last_answer_and_are_echoed_by_the_sender(
+    anna: Person, app: Flask, here: Services, database: Database
+) -> None:
+    archive = Archive(name="old", ae_title="OLD", host="192.0.2.1", port=104, tls=True)
+    settings = here.settings.model_copy(update={"archives": (archive,)})
+    app.extensions[KEY] = replace(here, settings=settings)
+    with database.write() as session:
+        session.add(PeerStatus(name=archive.peer, reachable=True, seconds=0.1, message="OLD answered"))
+    (found,) = anna.get("/api/v1/system").get_json()["archives"]
+    assert (found["name"], found["reachable"], found["message"]) == ("old", True, "OLD answered")
+    page = anna.get("/system").text
+    assert "OLD@192.0.2.1:104 TLS" in page
+    assert "C-ECHO to old" in page
+    assert anna.post("/api/v1/archives/new/echo").status_code == 404
+    with presence.Presence(database, "sender"):
+        asked = threading.Thread(target=anna.post, args=("/api/v1/archives/old/echo",))
+        asked.start()
+        command = None
+        while command is None:
+            with database.write() as session:
+                command = commands.take(session, "sender")
+                if command is not None:
+                    assert command.arguments == {"archive": "old"}
+                    commands.answer(session, command.id, {"ok": True, "seconds": 0.0, "message": ""})
+            time.sleep(0.02)
+        asked.join()

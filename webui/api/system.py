@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 from datetime import datetime
-from typing import Any
+from typing import Any, Self
 
 from flask import Blueprint, Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from config import Destination
+from config.network import Archive, Remote
 from config.settings import DicomSettings
 from db import audit, browse, commands, deliveries, presence
 from db.models import PeerStatus, RoleInstance
@@ -43,42 +44,45 @@ class RoleView(BaseModel):
         return cls.model_validate(row, from_attributes=True)
 
 
-class DestinationView(BaseModel):
-    """A configured archive, and how it answered last."""
+class PeerView(BaseModel):
+    """A configured archive or destination, and how it answered last."""
 
     name: str
     kind: str = Field(description="dimse or dicomweb.")
     ae_title: str
     host: str
     port: int
-    url: str = Field(description="Of a dicomweb archive.")
+    url: str = Field(description="Of one that speaks DICOMweb.")
     tls: bool
-    storage_commitment: bool
-    default: bool
     reachable: bool | None = Field(description="None before the first answer.")
     checked_at: datetime | None
     seconds: float | None
     message: str | None
-    open_deliveries: int
 
     @classmethod
-    def of(cls, destination: Destination, status: PeerStatus | None, open_deliveries: int) -> DestinationView:
+    def of(cls, remote: Remote, status: PeerStatus | None, **more: Any) -> Self:
         return cls(
-            name=destination.name,
-            kind=destination.kind,
-            url=destination.url,
-            ae_title=destination.ae_title,
-            host=destination.host,
-            port=destination.port,
-            tls=destination.tls,
-            storage_commitment=destination.storage_commitment,
-            default=destination.default,
+            name=remote.name,
+            kind=remote.kind,
+            ae_title=remote.ae_title,
+            host=remote.host,
+            port=remote.port,
+            url=remote.url,
+            tls=remote.tls,
             reachable=status.reachable if status else None,
             checked_at=status.checked_at if status else None,
             seconds=status.seconds if status else None,
             message=status.message if status else None,
-            open_deliveries=open_deliveries,
+            **more,
         )
+
+
+class DestinationView(PeerView):
+    """A destination: an archive that results go to."""
+
+    storage_commitment: bool
+    default: bool
+    open_deliveries: int
 
 
 class DiskView(BaseModel):
@@ -129,6 +133,7 @@ class SystemView(BaseModel):
     roles: list[RoleView]
     missing: list[str] = Field(description="Roles of which no process is alive.")
     destinations: list[DestinationView]
+    archives: list[PeerView]
     disk: DiskView
     enhancer: EnhancerView
     jobs: dict[JobState, int]
@@ -168,6 +173,7 @@ def overview(session: Session, here: Services) -> SystemView:
         roles=[RoleView.of(row) for row in rows],
         missing=[role for role in ROLES if role not in alive],
         destinations=[_destination(session, item) for item in here.settings.destinations],
+        archives=[_archive(session, item) for item in here.settings.archives],
         disk=disk(here),
         enhancer=_enhancer(here, [row.info for row in rows if row.role == "worker"]),
         jobs=browse.counts(session),
@@ -191,8 +197,17 @@ def disk(here: Services) -> DiskView:
 
 
 def _destination(session: Session, destination: Destination) -> DestinationView:
-    status = session.get(PeerStatus, destination.name)
-    return DestinationView.of(destination, status, deliveries.open_count(session, destination.name))
+    return DestinationView.of(
+        destination,
+        session.get(PeerStatus, destination.name),
+        storage_commitment=destination.storage_commitment,
+        default=destination.default,
+        open_deliveries=deliveries.open_count(session, destination.name),
+    )
+
+
+def _archive(session: Session, archive: Archive) -> PeerView:
+    return PeerView.of(archive, session.get(PeerStatus, archive.peer))
 
 
 def _door(dicom: DicomSettings, receivers: list[dict[str, Any]]) -> DoorView:
@@ -234,29 +249,41 @@ def _enhancer(here: Services, workers: list[dict[str, Any]]) -> EnhancerView:
 @auth.role("radiologist")
 @operation("Send a C-ECHO to a destination", tag="system", answers={200: Echo}, problems=(503, 504))
 def echo(name: str) -> Response:
-    """The sender does it; the answer may take some seconds."""
-    here = services()
-    if here.settings.destination(name) is None:
+    """The sender does it, by DICOMweb with a search for one study; the answer may take some seconds."""
+    if services().settings.destination(name) is None:
         raise NotFound("There is no such destination.")
+    return answer(_echoed("destination", name))
+
+
+@blueprint.post("/archives/<name>/echo")
+@auth.role("radiologist")
+@operation("Send a C-ECHO to an archive", tag="system", answers={200: Echo}, problems=(503, 504))
+def echo_archive(name: str) -> Response:
+    """As to a destination."""
+    if services().settings.archive(name) is None:
+        raise NotFound("There is no such archive.")
+    return answer(_echoed("archive", name))
+
+
+def _echoed(kind: str, name: str) -> Echo:
+    here = services()
     with here.database.write() as session:
         if not any(row.role == "sender" for row in presence.alive(session)):
             raise ApiProblem("No sender is running to do it.", status=503, kind="role-missing")
-        number = commands.ask(session, "sender", "echo", {"destination": name})
+        number = commands.ask(session, "sender", "echo", {kind: name})
         audit.record(
-            session, auth.actor().user, "destination.echo", object_type="destination", object_id=name,
+            session, auth.actor().user, f"{kind}.echo", object_type=kind, object_id=name,
             address=client_address(),
         )  # fmt: skip
     found = _wait(here, number, ECHO_SECONDS)
     if found is None:
         raise ApiProblem("The sender did not answer in time.", status=504, kind="no-answer")
     seconds = found.get("seconds")
-    return answer(
-        Echo(
-            destination=name,
-            ok=found.get("ok") is True,
-            seconds=float(seconds) if isinstance(seconds, int | float) else None,
-            message=str(found.get("message") or ""),
-        )
+    return Echo(
+        destination=name,
+        ok=found.get("ok") is True,
+        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        message=str(found.get("message") or ""),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Callable
 from importlib import metadata
 
 from flask import Blueprint, redirect, render_template, url_for
@@ -30,6 +31,7 @@ REFUSALS = {
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/system", view_func=system)
     blueprint.add_url_rule("/system/echo/<name>", view_func=echo, methods=["POST"])
+    blueprint.add_url_rule("/system/archives/<name>/echo", view_func=echo_archive, methods=["POST"])
 
 
 @auth.role("radiologist")
@@ -56,8 +58,18 @@ def system() -> str:
 @auth.role("radiologist")
 def echo(name: str) -> AnyResponse:
     """A C-ECHO as a plain form post; the answer stands on the page."""
+    return _echo(api.echo, name)
+
+
+@auth.role("radiologist")
+def echo_archive(name: str) -> AnyResponse:
+    """The same for an archive that images are fetched from."""
+    return _echo(api.echo_archive, name)
+
+
+def _echo(ask: Callable[[str], object], name: str) -> AnyResponse:
     try:
-        api.echo(name)
+        ask(name)
     except ApiProblem as problem:
         if problem.status == 404:
             raise
