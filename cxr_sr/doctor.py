@@ -15,7 +15,7 @@ from cxr_sr.unbuilt import asked_for
 
 if TYPE_CHECKING:
     from config import Settings
-    from config.network import Remote
+    from config.network import Destination, Remote
 
 MIB = 2**20
 
@@ -78,6 +78,11 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
     ]
     found += [("tls", check_tls), ("certificates", check_certificates)]
     found += [(f"destination {d.name}", partial(check_echo, destination=d)) for d in settings.destinations]
+    found += [
+        (f"commitment {d.name}", partial(check_commitment, destination=d))
+        for d in settings.destinations
+        if d.storage_commitment and d.kind == "dimse"
+    ]
     found += [(f"archive {a.name}", partial(check_echo, destination=a)) for a in settings.archives]
     if not settings.destinations:
         found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
@@ -232,3 +237,19 @@ def check_echo(settings: Settings, *, destination: Remote) -> str:
     where = f"{destination.ae_title} at {destination.host}:{destination.port}"
     how = " over TLS" if destination.tls else ""
     return f"{where} answers C-ECHO{how} in {answer.seconds:.2f} s"
+
+
+def check_commitment(settings: Settings, *, destination: Destination) -> str:
+    """Whether a destination offers storage commitment, and would get through to us with its answer."""
+    from pacs_node.commitment_scu import offers
+
+    answer = offers(destination, settings.dicom)
+    if not answer.ok:
+        raise Unfit(answer.message)
+    allowed = settings.dicom.allow
+    if allowed and not any(peer.ae_title == destination.ae_title for peer in allowed):
+        raise Caution(
+            f"it offers storage commitment; an answer on an association of its own is turned away, "
+            f"because dicom.allow does not list {destination.ae_title}"
+        )
+    return answer.message

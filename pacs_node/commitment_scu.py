@@ -23,9 +23,11 @@ from pynetdicom.dsutils import decode, encode
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Destination, Settings
+from config.settings import DicomSettings
 from db import Database, commitments
 from db.exchange import Commitment
 from pacs_node import codecs, commitment, scu, statuses
+from pacs_node.echo import EchoResult
 from pacs_node.received import Answer
 
 log = structlog.get_logger(__name__)
@@ -53,6 +55,19 @@ def take_report(database: Database, settings: Settings, ds: Dataset, *, caller: 
     say = log.info if known and not refused else log.warning
     say("commitment.answered", transaction=transaction, caller=caller, known=known, refused=refused)
     return Answer(statuses.SUCCESS) if known else Answer(statuses.INVALID_ARGUMENT, "unknown transaction")
+
+
+def offers(destination: Destination, dicom: DicomSettings) -> EchoResult:
+    """Whether a destination accepts the service; nothing is asked. Never raises for what the peer does."""
+    began = time.monotonic()
+    try:
+        with scu.association(destination, dicom, [commitment.context()]):
+            pass
+    except scu.NotAccepted:
+        return EchoResult(False, time.monotonic() - began, "the destination offers no storage commitment")
+    except scu.PeerError as error:
+        return EchoResult(False, time.monotonic() - began, str(error))
+    return EchoResult(True, time.monotonic() - began, f"{destination.ae_title} offers storage commitment")
 
 
 class Asker:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import socket
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,7 @@ from config.network import Archive as ConfiguredArchive
 from cxr_sr import cli, doctor
 from db.presence import Presence
 from pacs_node.archive import Archive
+from tests.pacs_node.archives import Promiser, promising
 from tests.pacs_node.certificates import Authority
 from tests.pacs_node.nodes import make_settings, receiving
 
@@ -159,3 +161,23 @@ def test_the_ports_of_both_doors_are_looked_at_unless_one_stays_closed(data_dir,
     tls = settings.dicom.tls.model_copy(update={"only": True})
     only = settings.model_copy(update={"dicom": settings.dicom.model_copy(update={"tls": tls})})
     assert "dicom port" not in {name for name, _ in doctor.checks(only)}
+
+
+def test_a_destination_is_asked_whether_it_offers_storage_commitment(data_dir):
+    def found(archive: Promiser, **dicom: Any) -> str:
+        given = Settings(data_dir=data_dir, destinations=(archive.destination,), dicom=dicom)
+        (check,) = [run for name, run in doctor.checks(given) if name == "commitment pacs"]
+        return check(given)
+
+    with promising() as archive:
+        assert found(archive) == "PACS offers storage commitment"
+        assert archive.asked == []
+        stranger = [{"ae_title": "MODALITY"}]
+        with pytest.raises(doctor.Caution, match=r"dicom\.allow does not list PACS"):
+            found(archive, allow=stranger)
+        assert found(archive, allow=[*stranger, {"ae_title": "PACS"}]) == "PACS offers storage commitment"
+    with (
+        promising(offers=False) as archive,
+        pytest.raises(doctor.Unfit, match="offers no storage commitment"),
+    ):
+        found(archive)
