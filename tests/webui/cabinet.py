@@ -46,6 +46,11 @@ class Cabinet:
     def source(self, ds: Dataset) -> int:
         """Take an object in and examine it; returns its job."""
         job_id = self.bring(ds)
+        self.examine(job_id)
+        return job_id
+
+    def examine(self, job_id: int) -> None:
+        """Fill in what the worker finds in the object of a job, and its preview."""
         with self.database.read() as session:
             key = session.get_one(Source, session.get_one(Job, job_id).source_id).object_key
         with self.store.open(key) as stream:
@@ -57,7 +62,6 @@ class Cabinet:
             row = session.get_one(Source, session.get_one(Job, job_id).source_id)
             records.note_examination(session, row, examined)
             row.preview_key = picture.key if picture else None
-        return job_id
 
     def result(self, ds: Dataset, *, release: str = "auto") -> Dataset:
         """Make a result of the next queued job: its source's header with other UIDs and twice the pixels."""

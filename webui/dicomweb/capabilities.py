@@ -14,7 +14,6 @@ from webui.dicomweb.keys import KEYS, Match
 blueprint = Blueprint("capabilities", __name__)
 
 
-@blueprint.route("", methods=["OPTIONS"], provide_automatic_options=False)
 @blueprint.route("/", methods=["OPTIONS"], provide_automatic_options=False)
 @auth.role("radiologist")
 @operation("Capabilities of the service", tag="dicomweb", answers={200: "application/json"})
