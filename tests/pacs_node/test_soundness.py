@@ -10,7 +10,8 @@ from pydicom import Dataset, dcmread
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
 
-from pacs_node import codecs, decode, derive, provenance, recipe, soundness
+from pacs_node import codecs, decode, derive, labels, provenance, recipe, soundness, transcode
+from pacs_node.uids import ResultUids
 from tests import dicom_variants as variants
 from tests.pacs_node.test_derive import derived_from
 
@@ -312,3 +313,25 @@ def test_the_stored_object_is_as_sound_as_the_one_in_memory(source, tmp_path):
     derive.write_file(ds, tmp_path / "derived.dcm")
 
     assert broken(source, dcmread(tmp_path / "derived.dcm")) == []
+
+
+@pytest.mark.parametrize("label", [labels.OVERLAY, labels.BURNED])
+@pytest.mark.parametrize("make", [variants.dx, lambda v: variants.with_overlay(variants.cr(v, bits=14))])
+def test_a_labelled_copy_is_as_sound_as_the_result(make, label):
+    source = make(variants.chest_values(14, 220, 220))
+    copy = labels.labelled(
+        derived_from(source, 4), label, labels.label_lines(4, "m", "1"), ResultUids("2.25.1", "2.25.2")
+    )
+
+    assert broken(source, copy) == []
+
+
+@pytest.mark.parametrize(
+    "syntax", [codecs.JPEG_LS_LOSSLESS, codecs.JPEG_2000_LOSSLESS, codecs.HTJ2K_LOSSLESS]
+)
+def test_a_result_that_travels_compressed_is_as_sound(source, syntax, tmp_path):
+    derive.write_file(derived_from(source), tmp_path / "derived.dcm")
+    with (tmp_path / "derived.dcm").open("rb") as stream:
+        packed = transcode.compressed(stream, syntax)
+
+    assert broken(source, packed) == []
