@@ -20,8 +20,8 @@ from pacs_node.commandset import N_ACTION_RQ, Command
 from pacs_node.received import Answer, Caller
 from pacs_node.spool import Flood
 
-MAX_DATA_BYTES = 4 << 20
-"""Largest data set of such a request: some twenty thousand references."""
+MAX_DATA_BYTES = 2 << 20
+"""Largest data set of such a request: room for ten thousand references and more."""
 
 
 class Note:
