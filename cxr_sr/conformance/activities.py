@@ -56,8 +56,8 @@ def requested() -> tuple[Activity, ...]:
         ),
         Activity(
             "Forward an original",
-            "when a rule says so (`forward_original`), in the transfer syntax in which it came; one in "
-            "Explicit VR Little Endian also in Implicit VR Little Endian",
+            "when a rule says so (`forward_original`), in the transfer syntax in which it came, or else "
+            "uncompressed",
             originals,
         ),
         Activity(
@@ -69,6 +69,11 @@ def requested() -> tuple[Activity, ...]:
             "Ask for storage commitment",
             "after a destination with `storage_commitment` has taken an object",
             (Context(commitment.SOP_CLASS, tuple(map(str, commit.transfer_syntax))),),
+        ),
+        Activity(
+            "Answer a request for storage commitment",
+            "when what a caller has asked about is decided; we propose to be the SCP (role selection)",
+            (Context(commitment.SOP_CLASS, tuple(map(str, commit.transfer_syntax)), "SCP"),),
         ),
         Activity(
             "Ask whether an original is there",
