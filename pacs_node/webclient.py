@@ -334,8 +334,10 @@ def _tls_reason(error: Exception) -> str:
     """The reason of a failed handshake without the address that the library adds."""
     text = str(error)
     for known, words in (
-        ("certificate verify failed", "its certificate is not trusted"),
+        ("mismatch", "its certificate is made out to another name"),
         ("doesn't match", "its certificate is made out to another name"),
+        ("has expired", "its certificate has expired"),
+        ("certificate verify failed", "its certificate is not trusted"),
         ("certificate required", "it wants a certificate from us"),
         ("unknown ca", "it does not trust our certificate"),
         ("WRONG_VERSION_NUMBER", "it does not speak TLS there"),

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import logging
+import ssl
 import tracemalloc
 from email import message_from_bytes
 from functools import cache
@@ -22,6 +23,7 @@ from pacs_node.carrier import Parcel, PeerError, Receipt
 from pacs_node.echo import echo
 from pacs_node.statuses import Verdict
 from pacs_node.stow import Multipart, StowCarrier
+from tests.pacs_node.certificates import Authority
 from tests.pacs_node.nodes import CR, EXPLICIT, encoded, make_object
 from tests.pacs_node.webpeers import Answered, Asked, Script, as_json, refused, stored, web_peer
 
@@ -334,3 +336,46 @@ def test_what_a_delivery_keeps_of_its_destination_holds_no_secret(tmp_path):
     copy = destination("http://127.0.0.1:9", auth="bearer", secret_file=secret).model_dump(mode="json")
     assert "hidden" not in json.dumps(copy)
     assert copy["secret_file"] == str(secret)
+
+
+@pytest.fixture
+def secure(tmp_path: Path) -> Any:
+    """Return an authority, and a TLS context for a server that wants to see a certificate of it."""
+    authority = Authority(tmp_path / "ca")
+    own = authority.issue("server")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(own.cert, own.key)
+    context.load_verify_locations(authority.ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return authority, context
+
+
+def test_https_trusts_its_own_authority_and_shows_our_certificate(secure, monkeypatch):
+    authority, context = secure
+    ours = authority.issue("node")
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere")  # what the environment says does not count
+    with web_peer(always(200, stored(UID)), context) as peer:
+        to = destination(peer.url, tls_ca=authority.ca, tls_cert=ours.cert, tls_key=ours.key)
+        assert StowCarrier(DICOM).carry(parcel(to)).verdict is V.STORED
+
+
+def test_https_sends_nothing_to_a_server_of_another_authority(secure, tmp_path):
+    _, context = secure
+    stranger = Authority(tmp_path / "stranger")
+    with web_peer(always(200, stored(UID)), context) as peer:
+        with pytest.raises(PeerError, match="not trusted"):
+            StowCarrier(DICOM).carry(parcel(destination(peer.url, tls_ca=stranger.ca)))
+        with pytest.raises(PeerError, match=r"no secure connection|connection was lost"):
+            StowCarrier(DICOM).carry(parcel(destination(peer.url, tls_ca=secure[0].ca)))
+        assert peer.asked == []
+
+
+def test_https_checks_to_whom_the_certificate_is_made_out(tmp_path):
+    authority = Authority(tmp_path / "ca")
+    other = authority.issue("server", host="elsewhere.example")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(other.cert, other.key)
+    with web_peer(always(200, stored(UID)), context) as peer:
+        with pytest.raises(PeerError, match="another name"):
+            StowCarrier(DICOM).carry(parcel(destination(peer.url, tls_ca=authority.ca)))
+        assert peer.asked == []
