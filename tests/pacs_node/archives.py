@@ -68,9 +68,10 @@ def promising(
     *,
     reply: Callable[[Promiser, evt.Event], None] | None = None,
     offers: bool = True,
+    hasty: bool = False,
 ) -> Iterator[Promiser]:
     """Listen as such an archive. `status(n)` answers the n-th N-ACTION; `reply`, in a thread of its own, may
-    report."""
+    report; a hasty one reports before it answers."""
     archive = Promiser()
     threads: list[threading.Thread] = []
     ae = AE(ae_title="PACS")
@@ -86,6 +87,8 @@ def promising(
 
     def asked(event: evt.Event) -> tuple[int, Dataset | None]:
         archive.asked.append(commitment.read_action(event.action_information))
+        if hasty:
+            on_the_same(archive, event)
         code = status(len(archive.asked))
         if reply is not None and code == 0:
             threads.append(threading.Thread(target=reply, args=(archive, event)))

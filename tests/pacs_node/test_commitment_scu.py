@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -260,6 +261,35 @@ def test_an_archive_that_is_gone_when_it_is_to_be_asked_is_asked_later(office, m
         assert delivery(office).state == S.STORED
         assert asked(office)
     assert delivery(office).comment is not None
+
+
+def test_an_archive_that_promises_before_it_answers_is_understood(office):
+    office = office()
+    with promising(hasty=True) as archive:
+        office.post(make_object(), archive.destination)
+        assert office.work(lambda: delivery(office).state == S.COMMITTED)
+        assert archive.told == [0]
+    assert [q.state for q in questions(office)] == ["committed"]
+
+
+def test_a_question_without_response_is_put_again_on_a_new_association(office):
+    office = office(dicom=nodes.PATIENT | {"dimse_timeout": 2})
+    released = threading.Event()
+
+    def silent_once(n: int) -> int:
+        if n == 1:
+            released.wait(60)
+        return 0
+
+    with promising(silent_once) as archive:
+        office.post(make_object(), archive.destination)
+        try:
+            assert office.work(lambda: "no answer to the N-ACTION" in (delivery(office).comment or ""))
+            assert asked(office)
+        finally:
+            released.set()
+        assert len(archive.stored) == 1
+        assert len({transaction for transaction, _ in archive.asked}) == 1
 
 
 def test_several_questions_go_over_one_association(office):
