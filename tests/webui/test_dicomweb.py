@@ -160,7 +160,7 @@ def test_what_we_do_not_make_is_not_acceptable(anna: Person, examined: Any) -> N
     assert anna.get(path, headers={"Accept": other}).status_code == 406
 
 
-@pytest.mark.parametrize("path", ["/9.9", "/*", "/9.9/series/1", "/9.9/series/1/instances/*"])
+@pytest.mark.parametrize("path", ["/9.9", "/*", "/9.9,1.9.1", "/9.9/series/1", "/9.9/series/1/instances/*"])
 def test_what_is_not_there_is_404(anna: Person, examined: Any, path: str) -> None:
     examined("1.2.1")
     assert anna.get(f"/dicomweb/studies{path}").status_code == 404
@@ -177,6 +177,9 @@ def test_results_that_wait_or_were_taken_back_are_not_shown(
         found = anna.get(f"/dicomweb/studies/1.9.{number}/series").get_json()
         assert [item["0020000E"]["Value"] for item in found] == [[f"1.9.{number}.1"]]
         assert anna.get(f"/dicomweb/studies/1.9.{number}/series/1.8.{number}").status_code == 404
+        for what in ("", "/metadata", "/frames/1", "/rendered"):
+            path = f"/dicomweb/studies/1.9.{number}/series/1.8.{number}/instances/1.8.{number}.1{what}"
+            assert anna.get(path).status_code == (404 if number == held else 410)
     anna.post(f"/api/v1/jobs/{held}/release")
     assert anna.get(f"/dicomweb/studies/1.9.{held}/series/1.8.{held}").status_code == 200
 

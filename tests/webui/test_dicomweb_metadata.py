@@ -149,6 +149,20 @@ def test_names_in_any_character_set_are_told_in_utf_8(
         assert anna.get("/dicomweb/studies", query_string={"PatientName": part}).status_code == 200, part
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:pydicom")
+@pytest.mark.parametrize("charset", ["ISO_IR 999", ["ISO 2022 IR 6", "nonsense"], "ISO-IR 100"])
+def test_a_character_set_that_does_not_exist_costs_no_more_than_its_letters(
+    anna: Person, cabinet: Cabinet, charset: Any
+) -> None:
+    """pydicom#815, pynetdicom#201: a bad character set must not fail the whole."""
+    ds = small(PatientName="Doe^Jane", StudyDescription="Chest")
+    ds.SpecificCharacterSet = charset
+    cabinet.source(ds)
+    found = metadata(anna, ds)
+    assert values(found, "00100010") == [{"Alphabetic": "Doe^Jane"}]
+    assert values(found, "00081030") == ["Chest"]
+
+
 def test_values_that_break_the_rules_of_their_vr_are_told_as_they_are_written(
     anna: Person, cabinet: Cabinet
 ) -> None:

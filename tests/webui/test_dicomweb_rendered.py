@@ -75,6 +75,15 @@ def test_without_a_window_the_picture_is_that_of_the_preview(anna: Person, cabin
         assert np.abs(shown(ask(anna, ds)).astype(int) - expected).max() <= 1
 
 
+def test_monochrome1_is_inverted_behind_the_window_and_not_before(anna: Person, cabinet: Cabinet) -> None:
+    """monai-deploy-app-sdk#282, cornerstone3D#2215: the window counts in stored values."""
+    plain, inverted = variants.cr(VALUES), variants.cr(VALUES, photometric="MONOCHROME1")
+    for ds in (plain, inverted):
+        cabinet.source(ds)
+    window = "?window=1200,700,linear"
+    np.testing.assert_array_equal(shown(ask(anna, inverted, window)), 255 - shown(ask(anna, plain, window)))
+
+
 def test_signed_pixels_and_their_padding_are_understood(anna: Person, cabinet: Cabinet) -> None:
     values = variants.chest_values(12, 48, 40, signed=True)
     ds = variants.cr(values, WindowCenter="0", WindowWidth="4096")

@@ -250,7 +250,7 @@ def test_searches_are_in_json_alone(anna: Person, shelf: tuple[Dataset, ...]) ->
     assert kind('multipart/related; type="application/dicom+xml"') == (406, "application/problem+json")
 
 
-def test_what_was_searched_for_is_written_nowhere(
+def test_what_was_searched_for_stands_in_no_log_and_without_audit_messages_in_no_trail(
     anna: Person, shelf: tuple[Dataset, ...], database: Database, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()

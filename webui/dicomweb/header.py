@@ -248,7 +248,7 @@ def _encoding(elements: dict[BaseTag, RawDataElement | DataElement]) -> str | li
     names = [name.strip("\0 ") for name in value.decode("ascii", "replace").split("\\")]
     try:
         return convert_encodings(names)
-    except LookupError:
+    except (LookupError, ValueError, Warning):
         return default_encoding
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +10,7 @@ from flask import request
 
 from db import audit
 from webui import auth
-from webui.dicomweb import header, keys, rows
+from webui.dicomweb import header, rows
 from webui.dicomweb.header import Header
 from webui.dicomweb.rows import Instance
 from webui.errors import ApiProblem, Conflict, NotFound
@@ -17,6 +18,7 @@ from webui.security import client_address
 from webui.services import services
 
 NOT_YET_SECONDS = 5
+_UID = re.compile(r"[0-9.]{1,64}")
 
 
 def instances(study: str, series: str = "", instance: str = "") -> list[Instance]:
@@ -24,12 +26,7 @@ def instances(study: str, series: str = "", instance: str = "") -> list[Instance
 
     Raises 404 for what is not here, 410 for what was here, 409 for what has come and is not examined.
     """
-    try:
-        wanted = rows.named(study, series, instance)
-    except keys.BadValue:
-        raise NotFound("There is no such instance.") from None
-    if len(wanted) < sum(bool(uid) for uid in (study, series, instance)):  # an asterisk asks nothing
-        raise NotFound("There is no such instance.")
+    wanted = named(study, series, instance)
     with services().database.read() as session:
         found = rows.instances(session, wanted)
         if found:
@@ -41,6 +38,13 @@ def instances(study: str, series: str = "", instance: str = "") -> list[Instance
     if gone:
         raise ApiProblem("The instance is not kept here any more.", status=410, kind="object-gone")
     raise NotFound("There is no such instance.")
+
+
+def named(study: str, series: str = "", instance: str = "") -> rows.Conditions:
+    """The conditions of an address; 404 for what cannot be one UID, such as a list or an asterisk."""
+    if not all(_UID.fullmatch(uid) for uid in (study, series, instance) if uid):
+        raise NotFound("There is no such thing: a UID is made of digits and points.")
+    return rows.named(study, series, instance)
 
 
 def one(study: str, series: str, instance: str) -> Instance:
@@ -79,11 +83,17 @@ def opened(instance: Instance) -> Iterator[Header]:
 
 
 def note(action: str, study: str, instance: str = "", *, count: int = 1) -> None:
-    """Write down that somebody took images or their attributes out."""
-    with services().database.write() as session:
+    """Write down that somebody took images or their attributes out.
+
+    A viewer asks again and again: but for whole objects the same is one entry for a while.
+    """
+    here, who = services(), auth.actor().user
+    if action != "retrieve" and not here.recent.first((who, action, study, instance)):
+        return
+    with here.database.write() as session:
         audit.record(
             session,
-            auth.actor().user,
+            who,
             f"dicomweb.{action}",
             object_type="instance" if instance else "study",
             object_id=instance or study,

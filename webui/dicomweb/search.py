@@ -12,12 +12,12 @@ from pydicom.datadict import tag_for_keyword
 from db.objects import StoreError
 from webui import auth, trail
 from webui.api.operations import operation
-from webui.dicomweb import answers, header, jsonmodel, keys, rows, shapes
+from webui.dicomweb import answers, header, jsonmodel, keys, resources, rows, shapes
 from webui.dicomweb.jsonmodel import Model
 from webui.dicomweb.keys import BY_KEYWORD, KEYS, Level, Match
 from webui.dicomweb.media import JSON, choose_json
 from webui.dicomweb.rows import Instance
-from webui.errors import ApiProblem, NotFound
+from webui.errors import ApiProblem
 from webui.services import services
 
 blueprint = Blueprint("search", __name__)
@@ -58,7 +58,9 @@ Query = _documented()
 
 @blueprint.get("/studies")
 @auth.role("radiologist")
-@operation("Search studies (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Search studies (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None}, problems=(406,)
+)
 def studies() -> Response:
     """Studies with at least one instance, newest first."""
     return _search(Level.STUDY)
@@ -66,7 +68,9 @@ def studies() -> Response:
 
 @blueprint.get("/series")
 @auth.role("radiologist")
-@operation("Search series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Search series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None}, problems=(406,)
+)
 def series() -> Response:
     """Series of sources and of results."""
     return _search(Level.SERIES)
@@ -74,7 +78,9 @@ def series() -> Response:
 
 @blueprint.get("/instances")
 @auth.role("radiologist")
-@operation("Search instances (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Search instances (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None}, problems=(406,)
+)
 def instances() -> Response:
     """Instances of sources and of results."""
     return _search(Level.INSTANCE)
@@ -82,7 +88,13 @@ def instances() -> Response:
 
 @blueprint.get("/studies/<study>/series")
 @auth.role("radiologist")
-@operation("Series of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Series of a study (QIDO-RS)",
+    tag="dicomweb",
+    query=Query,
+    answers={200: JSON, 204: None},
+    problems=(406,),
+)
 def series_of_study(study: str) -> Response:
     """Series of sources and of results."""
     return _search(Level.SERIES, study)
@@ -90,7 +102,13 @@ def series_of_study(study: str) -> Response:
 
 @blueprint.get("/studies/<study>/instances")
 @auth.role("radiologist")
-@operation("Instances of a study (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Instances of a study (QIDO-RS)",
+    tag="dicomweb",
+    query=Query,
+    answers={200: JSON, 204: None},
+    problems=(406,),
+)
 def instances_of_study(study: str) -> Response:
     """Instances of sources and of results."""
     return _search(Level.INSTANCE, study)
@@ -98,7 +116,13 @@ def instances_of_study(study: str) -> Response:
 
 @blueprint.get("/studies/<study>/series/<series>/instances")
 @auth.role("radiologist")
-@operation("Instances of a series (QIDO-RS)", tag="dicomweb", query=Query, answers={200: JSON, 204: None})
+@operation(
+    "Instances of a series (QIDO-RS)",
+    tag="dicomweb",
+    query=Query,
+    answers={200: JSON, 204: None},
+    problems=(406,),
+)
 def instances_of_series(study: str, series: str) -> Response:
     """Instances of one series."""
     return _search(Level.INSTANCE, study, series)
@@ -119,10 +143,7 @@ class _Asked:
 def _search(level: Level, study: str = "", series: str = "") -> Response:
     media = choose_json()
     asked = _understand()
-    try:
-        within = rows.named(study, series)
-    except keys.BadValue:
-        raise NotFound("There is no such study.") from None
+    within = resources.named(study, series)
     said = request.query_string.decode("ascii", "replace")
     trail.searched("dicomweb.search", {"path": request.path, "query": said})
     above = Level.INSTANCE if series else Level.SERIES if study else Level.STUDY
