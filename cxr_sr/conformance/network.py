@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from http import HTTPStatus
 
 from pynetdicom.presentation import PresentationContext
 
+from config import Settings
 from config.settings import DicomSettings
 from cxr_sr.conformance import activities
 from cxr_sr.conformance.document import Document
@@ -45,7 +47,7 @@ def write(doc: Document) -> None:
             ("Associations opened at once", "one for each destination and one for each fetch"),
             ("Asynchronous operations window", "not proposed; one operation at a time is accepted"),
             ("SOP class extended negotiation", "none"),
-            ("SCP/SCU role selection", "proposed for C-GET; accepted for storage commitment"),
+            ("SCP/SCU role selection", "proposed for C-GET and commitment reports; accepted for the latter"),
             ("Largest object that is received", f"{dicom.max_object_bytes} bytes"),
             ("Association request (ARTIM) timeout", f"{dicom.acse_timeout:g} s"),
             ("TLS handshake timeout", f"{dicom.handshake_timeout:g} s"),
@@ -92,10 +94,10 @@ def _acceptance(doc: Document) -> None:
     )
     doc.table(
         "Presentation contexts accepted",
-        ("SOP class", "UID", "transfer syntaxes", "our role"),
+        ("SOP class", "UID", "transfer syntaxes", "our role", "only if configured"),
         [
-            (*sop_class(str(cx.abstract_syntax)), syntaxes(map(str, cx.transfer_syntax)), "SCP")
-            for cx in accepted()
+            (*sop_class(str(cx.abstract_syntax)), syntaxes(map(str, cx.transfer_syntax)), role, key)
+            for cx, role, key in accepted()
         ],
     )
     doc.table(
@@ -105,9 +107,13 @@ def _acceptance(doc: Document) -> None:
     )
 
 
-def accepted() -> list[PresentationContext]:
-    """The presentation contexts that the receiver accepts."""
-    return receiver.supported_contexts()
+def accepted() -> Iterator[tuple[PresentationContext, str, str]]:
+    """What the receiver accepts, our role in each, and what must be configured for it."""
+    for cx in receiver.supported_contexts():
+        yield cx, "SCP", ""
+    asked = Settings(dicom=DicomSettings(storage_commitment=True))
+    for cx in receiver.commitment_contexts(asked):
+        yield cx, "SCP; SCU", "`dicom.storage_commitment` (SCP); `destinations.storage_commitment` (SCU)"
 
 
 def _general(doc: Document) -> None:

@@ -91,8 +91,8 @@ def _dimse(doc: Document) -> None:
         `commitment_hours`, or says no, what follows is in the table of failure reasons.""",
         f"""As SCP, off by default (`dicom.storage_commitment`): yes is said only of objects that an archive
         has committed to us. At most {commitment.MOST_INSTANCES} instances are taken in one request. The
-        answer comes on an association that we open to the configured destination of the caller's AE title
-        (role selection: SCP), or, where there is none, on the caller's own while that is open.""",
+        answer comes on an association that we open to the configured destination of the caller's AE
+        title (role selection: SCP), or, where there is none, on the caller's own while that is open.""",
     )
     doc.heading(3, "Query/Retrieve Service")
     doc.table(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -20,6 +22,7 @@ from config import Destination
 from config.network import Archive
 from cxr_sr.conformance import activities, annexes, services, statement, web
 from cxr_sr.conformance.words import code
+from db import commitment_requests
 from db.objects import LocalStore
 from pacs_node import (
     codecs,
@@ -34,6 +37,7 @@ from pacs_node import (
     statuses,
 )
 from pacs_node.audit.triggers import TRIGGERS
+from pacs_node.commitment_scp import Teller
 from tests.pacs_node.nodes import (
     CR,
     DX,
@@ -74,7 +78,7 @@ def proposals() -> Iterator[list[PresentationContext]]:
     known = [uids.UID(u) for u in uids.UID_dictionary]
     classes = [str(u) for u in known if u.type in ("SOP Class", "Meta SOP Class", "Service Class")]
     syntaxes = [str(u) for u in known if u.type == "Transfer Syntax"]
-    ours = {str(cx.abstract_syntax) for cx in receiver.supported_contexts()}
+    ours = {str(cx.abstract_syntax) for cx in receiver.supported_contexts()} | {commitment.SOP_CLASS}
     singles = [build_context(one, syntax) for one in ours for syntax in syntaxes]
     others = [build_context(one, syntaxes) for one in classes if one not in ours]
     every = [*singles, *others, build_context("1.2.3.4.5", EXPLICIT)]
@@ -82,22 +86,21 @@ def proposals() -> Iterator[list[PresentationContext]]:
         yield every[start : start + MOST_CONTEXTS]
 
 
-def test_the_statement_says_exactly_what_the_running_receiver_accepts(tmp_path, doc):
+@pytest.mark.parametrize("committing", [False, True])
+def test_the_statement_says_exactly_what_the_running_receiver_accepts(tmp_path, doc, committing):
     accepted = set()
     ae = AE(ae_title="MODALITY")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
-    with receiving(make_settings(tmp_path, dicom=PATIENT)) as node:
+    configured = PATIENT | {"storage_commitment": committing}
+    with receiving(make_settings(tmp_path, dicom=configured)) as node:
         for contexts in proposals():
             assoc = ae.associate("127.0.0.1", node.port, contexts=contexts, ae_title="CXR_SR")
-            if not assoc.is_established:
-                assert assoc.is_aborted or assoc.is_rejected or not contexts
-                continue
-            accepted |= {
-                (str(cx.abstract_syntax), str(cx.transfer_syntax[0])) for cx in assoc.accepted_contexts
-            }
-            assoc.release()
-    always = pairs(table(doc, "Presentation contexts accepted"))
-    assert accepted == always
+            if assoc.is_established:
+                found = assoc.accepted_contexts
+                accepted |= {(str(cx.abstract_syntax), str(cx.transfer_syntax[0])) for cx in found}
+                assoc.release()
+    rows = table(doc, "Presentation contexts accepted")
+    assert accepted == pairs([row for row in rows if committing or not row[4]])
     assert {(CR, syntax) for syntax in codecs.decodable()} <= accepted
 
 
@@ -142,6 +145,7 @@ def everything() -> Iterator[tuple[int, list[tuple[str, str, str]]]]:
         (evt.EVT_C_GET, nothing),
         (evt.EVT_C_MOVE, nowhere),
         (evt.EVT_N_ACTION, lambda _event: (0x0000, None)),
+        (evt.EVT_N_EVENT_REPORT, lambda _event: (0x0000, None)),
     ]
     server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
     try:
@@ -216,12 +220,26 @@ def test_what_is_proposed_for_a_delivery_stands_in_the_statement(tmp_path, doc, 
     assert set(proposed) <= results | originals | commit
 
 
+def test_what_is_proposed_to_answer_a_caller_stands_in_the_statement(tmp_path, doc):
+    with everything() as (port, proposed):
+        caller = Destination(name="caller", ae_title="PACS", host="127.0.0.1", port=port)
+        settings = make_settings(tmp_path, dicom=PATIENT, destinations=(caller,))
+        database = make_database(settings)
+        with database.write() as session:
+            commitment_requests.take(
+                session, transaction_uid="2.25.1", calling="PACS", called="CXR_SR", address="127.0.0.1",
+                instances=[(CR, "1.2")], patience=timedelta(hours=1),
+            )  # fmt: skip
+        Teller(settings, database, "PACS", threading.Event()).run()
+        database.close()
+    assert set(proposed) == stated(doc, "Answer a request for storage commitment")
+
+
 def test_the_overview_and_the_details_name_the_same_services(doc):
     overview = {(row[2].strip("`"), row[3], row[4]) for row in table(doc, "Network services")}
     scp = {row[1].strip("`") for row in table(doc, "Presentation contexts accepted")}
     for uid, _, as_scp in overview:
-        if uid != commitment.SOP_CLASS:
-            assert (as_scp == "Y") == (uid in scp), uid
+        assert (as_scp == "Y") == (uid in scp), uid
     scu = {cx.sop_class for one in activities.requested() for cx in one.contexts if cx.role == "SCU"}
     assert {uid for uid, as_scu, _ in overview if as_scu == "Y"} == scu
 
