@@ -58,7 +58,7 @@ def test_a_window_is_applied_as_the_standard_says(
 
 def test_without_a_window_the_picture_is_that_of_the_preview(anna: Person, cabinet: Cabinet) -> None:
     """Native pixels of every kind look as the worker's own preview does."""
-    rescaled = {"RescaleSlope": "-2", "RescaleIntercept": "100", "RescaleType": "US"}
+    rescaled: dict[str, Any] = {"RescaleSlope": "-2", "RescaleIntercept": "100", "RescaleType": "US"}
     for ds in (
         variants.cr(VALUES),
         variants.cr(VALUES, photometric="MONOCHROME1"),
