@@ -277,8 +277,11 @@ def _announce(
     if "web" in roles:
         lines.append(f"Pages:  {web_url(settings, environment)}")
     if "receiver" in roles:
-        port = environment.get("CXR_SR_DICOM__PORT", str(settings.dicom.port))
-        lines.append(f"DICOM:  {settings.dicom.ae_title} at {settings.dicom.host}:{port}")
+        dicom = settings.dicom
+        port = environment.get("CXR_SR_DICOM__PORT", str(dicom.port))
+        doors = [] if dicom.tls and dicom.tls.only else [f"{dicom.host}:{port}"]
+        doors += [f"{dicom.host}:{dicom.tls.port} with TLS"] if dicom.tls else []
+        lines.append(f"DICOM:  {dicom.ae_title} at {' and '.join(doors)}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
 
