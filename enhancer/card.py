@@ -225,7 +225,7 @@ def fill(
     for name, path in cards.items():
         own = [training_of(name), *shared]
         if "dicom" in parts and dicom is not None and figures.reader is not None:
-            own.append("### DICOM images\n")
+            own.append("### DICOM images")
             own += [figures.stored_values(dicom, models[name], scale) for scale in (2, 4)]
         if "qa" in parts:
             own.append(f"### Physical test\n\n{figures.physical_test(models[name])}")
