@@ -146,6 +146,24 @@ def test_a_result_taken_back_over_http_is_hidden_from_qido_and_wado_and_withdraw
     assert (title(note)[0], rejected(note)[1]) == ("113037", job.result_sop_uid)
 
 
+def test_a_result_for_review_reaches_the_archive_when_somebody_releases_it_and_not_before(tmp_path, orthanc):
+    rule = Rule(name="careful", match={"Anatomy": "CHEST", "CallingAETitle": "MOD*"}, release="review")
+    with practice(tmp_path / "node", orthanc, rules=(rule,)) as made:
+        number = made.clinic.serve(variants.cr()).id
+        job = made.clinic.job(number)
+        assert (job.state, job.rule) == (JobState.HELD, "careful")
+        made.sender.step()
+        made.sender.drain()
+        with door(made.clinic) as ask:
+            study = f"/dicomweb/studies/{job.source.series.study.study_instance_uid}"
+            seen = ask("GET", f"{study}/instances").get_json()
+            assert [one["00080018"]["Value"] for one in seen] == [[job.source.sop_instance_uid]]
+            assert made.archived() == []
+            assert ask("POST", f"/api/v1/jobs/{number}/release").status_code == 200
+        made.deliver(number)
+        assert [ds.SOPInstanceUID for ds in made.archived()] == [job.result_sop_uid]
+
+
 @contextmanager
 def door(clinic: Clinic) -> Iterator[Callable[..., TestResponse]]:
     """The web side of a clinic, as an administrator's program sees it."""
