@@ -209,6 +209,8 @@ def fixed_ports(settings: Settings) -> dict[str, str]:
     chosen = {}
     if settings.dicom.port == 0:
         chosen["CXR_SR_DICOM__PORT"] = str(free_port(settings.dicom.host))
+    if settings.dicom.tls and settings.dicom.tls.port == 0:
+        chosen["CXR_SR_DICOM__TLS__PORT"] = str(free_port(settings.dicom.host))
     if settings.web.port == 0:
         chosen["CXR_SR_WEB__PORT"] = str(free_port(settings.web.host))
     return chosen
@@ -280,7 +282,9 @@ def _announce(
         dicom = settings.dicom
         port = environment.get("CXR_SR_DICOM__PORT", str(dicom.port))
         doors = [] if dicom.tls and dicom.tls.only else [f"{dicom.host}:{port}"]
-        doors += [f"{dicom.host}:{dicom.tls.port} with TLS"] if dicom.tls else []
+        if dicom.tls:
+            port = environment.get("CXR_SR_DICOM__TLS__PORT", str(dicom.tls.port))
+            doors.append(f"{dicom.host}:{port} with TLS")
         lines.append(f"DICOM:  {dicom.ae_title} at {' and '.join(doors)}")
     print("\n".join(lines), file=sys.stderr, flush=True)
 
