@@ -200,7 +200,7 @@ def test_the_pdu_size_that_is_configured_is_announced(tmp_path):
             assert assoc.acceptor.maximum_length == 32768
 
 
-def test_pynetdicom_364_one_address_cannot_take_every_association(tmp_path):
+def test_dicomhawk_86_one_address_cannot_take_every_association(tmp_path):
     settings = make_settings(tmp_path / "node", dicom={"max_associations_per_peer": 2} | PATIENT)
     with receiving(settings) as node:
         with associated(node.port), associated(node.port), associated(node.port) as third:
