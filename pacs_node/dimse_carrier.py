@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
 
-import structlog
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
@@ -19,8 +18,6 @@ from config import Destination, Settings
 from pacs_node import codecs, scu, statuses, transcode, unpack
 from pacs_node.carrier import Parcel, Receipt, Undeliverable
 from pacs_node.examine import Limits
-
-log = structlog.get_logger(__name__)
 
 _PLAIN = (codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN)
 
@@ -36,7 +33,7 @@ class DimseCarrier:
         self._stack = ExitStack()
         self._destination: Destination | None = None
         self._assoc: Association | None = None
-        self._refused: set[tuple[str, str]] = set()
+        self._refused: set[tuple[str, str | None]] = set()
         """SOP classes and transfer syntaxes that the destination has refused."""
         self._message_id = 0
 
@@ -114,16 +111,9 @@ class DimseCarrier:
         It is made before the association is, so that no peer waits for an encoder.
         """
         wanted = transcode.SYNTAXES.get(parcel.destination.transfer_syntax)
-        if wanted is None or not parcel.ours or (parcel.part10.sop_class_uid, wanted) in self._refused:
+        if (parcel.part10.sop_class_uid, wanted) in self._refused:
             return None
-        try:
-            parcel.stream.seek(0)
-            return transcode.compressed(parcel.stream, wanted)
-        except transcode.NotCompressed as error:
-            log.info("delivery.uncompressed", destination=parcel.destination.name, why=str(error))
-            return None
-        finally:
-            parcel.stream.seek(0)
+        return transcode.as_wanted(parcel)
 
     def _context(
         self, destination: Destination, sop_class: str, syntaxes: list[str]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, BinaryIO
 from xml.etree import ElementTree
 
@@ -18,7 +18,7 @@ import requests
 from config import Destination
 from config.network import Remote
 from config.settings import DicomSettings
-from pacs_node import statuses, webclient
+from pacs_node import statuses, transcode, webclient
 from pacs_node.carrier import Parcel, PeerError, Receipt
 from pacs_node.statuses import Verdict
 from pacs_node.webclient import SignInError, WebSession, describe, spoken
@@ -41,9 +41,22 @@ class StowCarrier:
         self.dicom = dicom
         self._session: WebSession | None = None
         self._destination: Destination | None = None
+        self._plain_alone = False
+        """Whether the destination has refused a compressed object that it took uncompressed."""
 
     def carry(self, parcel: Parcel) -> Receipt:
         """See :class:`pacs_node.carrier.Carrier`."""
+        smaller = None if self._plain_alone else transcode.as_wanted(parcel)
+        if smaller is None:
+            return self._carry(parcel)
+        receipt = self._carry(replace(parcel, stream=transcode.whole_file(smaller)))
+        if receipt.verdict is not Verdict.FAIL and receipt.code != 501:
+            return receipt
+        receipt = self._carry(parcel)
+        self._plain_alone = receipt.verdict.arrived
+        return receipt
+
+    def _carry(self, parcel: Parcel) -> Receipt:
         try:
             session = self._open(parcel.destination)
             body = Multipart(parcel.stream)

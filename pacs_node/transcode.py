@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 
 import imagecodecs
 import numpy as np
-from pydicom import dcmread
+import structlog
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.filebase import DicomBytesIO
@@ -19,6 +20,9 @@ from pydicom.filewriter import write_dataset
 from pydicom.uid import UID
 
 from pacs_node import codecs
+from pacs_node.carrier import Parcel
+
+log = structlog.get_logger(__name__)
 
 SYNTAXES: dict[str, str] = {
     "jpeg-ls": codecs.JPEG_LS_LOSSLESS,
@@ -58,6 +62,32 @@ def compressed(stream: BinaryIO, syntax: str) -> Dataset:
     if not same:
         raise NotCompressed("the code stream does not give the pixels back")
     return ds
+
+
+def as_wanted(parcel: Parcel) -> Dataset | None:
+    """One of our objects in the encoding that its destination wants, as :func:`compressed` makes it.
+
+    None where it goes as it is. The stream is at its beginning afterwards.
+    """
+    wanted = SYNTAXES.get(parcel.destination.transfer_syntax)
+    if wanted is None or not parcel.ours:
+        return None
+    try:
+        parcel.stream.seek(0)
+        return compressed(parcel.stream, wanted)
+    except NotCompressed as error:
+        log.info("delivery.uncompressed", destination=parcel.destination.name, why=str(error))
+        return None
+    finally:
+        parcel.stream.seek(0)
+
+
+def whole_file(ds: Dataset) -> BinaryIO:
+    """The DICOM file of :func:`compressed`."""
+    buffer = io.BytesIO()
+    dcmwrite(buffer, ds, enforce_file_format=True)
+    buffer.seek(0)
+    return buffer
 
 
 def data_set(ds: Dataset) -> BinaryIO:

@@ -107,3 +107,19 @@ def test_orthanc_knows_no_htj2k_and_gets_the_result_uncompressed(office, orthanc
     arrived = dcmread(io.BytesIO(orthanc.file(ds.SOPInstanceUID)))
     assert arrived.file_meta.TransferSyntaxUID == codecs.EXPLICIT_VR_LITTLE_ENDIAN
     assert np.array_equal(arrived.pixel_array, ds.pixel_array)
+
+
+@pytest.mark.parametrize("wanted", list(transcode.SYNTAXES))
+@pytest.mark.peer("orthanc", "orthanc-dicomweb")
+def test_orthanc_keeps_the_pixels_of_a_result_that_came_compressed_over_the_web(office, orthanc, wanted):
+    ds = variants.cr()
+    url = f"http://127.0.0.1:{orthanc.http_port}/dicom-web"
+    office.post(ds, Destination(name="web", kind="dicomweb", url=url, transfer_syntax=wanted))
+    assert office.work(office.settled, 60)
+    assert office.deliveries()[0].state == "stored", office.deliveries()[0].comment
+    arrived = dcmread(io.BytesIO(orthanc.file(ds.SOPInstanceUID)))
+    assert arrived.file_meta.TransferSyntaxUID in (
+        transcode.SYNTAXES[wanted],
+        codecs.EXPLICIT_VR_LITTLE_ENDIAN,
+    )
+    assert np.array_equal(arrived.pixel_array, ds.pixel_array)

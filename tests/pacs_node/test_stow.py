@@ -18,7 +18,7 @@ import pytest
 
 from config import Destination
 from config.settings import DicomSettings
-from pacs_node import header, webclient
+from pacs_node import codecs, header, webclient
 from pacs_node.carrier import Parcel, PeerError, Receipt
 from pacs_node.echo import echo
 from pacs_node.statuses import Verdict
@@ -379,3 +379,28 @@ def test_https_checks_to_whom_the_certificate_is_made_out(tmp_path):
         with pytest.raises(PeerError, match="another name"):
             StowCarrier(DICOM).carry(parcel(destination(peer.url, tls_ca=authority.ca)))
         assert peer.asked == []
+
+
+def test_an_object_goes_out_compressed_where_the_archive_takes_it_and_else_uncompressed():
+    sent: list[str] = []
+
+    def takes_no_compression(asked: Asked) -> Answered:
+        start = asked.body.index(b"DICM") - 128
+        sent.append(header.read_part10(io.BytesIO(asked.body[start:])).transfer_syntax_uid)
+        return Answered(200, as_json(stored(UID))) if sent[-1] == EXPLICIT else Answered(415)
+
+    carrier = StowCarrier(DICOM)
+    with web_peer(takes_no_compression) as peer:
+        for _ in range(2):
+            to = destination(peer.url, transfer_syntax="jpeg-ls")
+            assert carrier.carry(parcel(to, greyscale())).verdict is V.STORED
+    carrier.close()
+    compressed = codecs.JPEG_LS_LOSSLESS
+    assert sent == [compressed, EXPLICIT, EXPLICIT], "what it has refused is not tried with the next object"
+
+
+@cache
+def greyscale() -> bytes:
+    ds = make_object(uid=UID)
+    ds.PixelData = bytes(b & 0x0F if n % 2 else b for n, b in enumerate(ds.PixelData))
+    return header.part10_header(CR, UID, EXPLICIT) + encoded(ds)
