@@ -28,7 +28,7 @@ def values_of(ds):
 
 
 def plane_of(ds, group=0x6000):
-    bits = unpack_bits(ds[group, 0x3000].value)[: ds.Rows * ds.Columns]
+    bits = np.asarray(unpack_bits(ds[group, 0x3000].value))[: ds.Rows * ds.Columns]
     return bits.reshape(ds.Rows, ds.Columns).astype(bool)
 
 
