@@ -7,6 +7,7 @@ encoding is the same instance). Each code stream is decoded again and compared b
 from __future__ import annotations
 
 import io
+import threading
 from typing import Any, BinaryIO
 
 import imagecodecs
@@ -35,6 +36,10 @@ _SSIZ = 42
 """Where the precision of the only component stands in a code stream (ISO 15444-1 A.5.1): SOC, then SIZ."""
 
 
+_ONE_AT_A_TIME = threading.Lock()
+"""An image is held in memory as a whole, several times over: whatever the number of destinations, one is."""
+
+
 class NotCompressed(Exception):
     """The object stays uncompressed; the message says why."""
 
@@ -45,7 +50,11 @@ def compressed(stream: BinaryIO, syntax: str) -> Dataset:
     `stream`: a whole file in an uncompressed little endian syntax, one frame, one sample a pixel. The data
     set has its file meta information with it. Raises :class:`NotCompressed`.
     """
-    ds = dcmread(stream)
+    with _ONE_AT_A_TIME:
+        return _compressed(dcmread(stream), syntax)
+
+
+def _compressed(ds: Dataset, syntax: str) -> Dataset:
     if ds.file_meta.TransferSyntaxUID != codecs.EXPLICIT_VR_LITTLE_ENDIAN or "PixelData" not in ds:
         raise NotCompressed("only uncompressed images are compressed")
     if ds.get("SamplesPerPixel") != 1 or int(ds.get("NumberOfFrames") or 1) != 1:
