@@ -70,6 +70,7 @@ def _compressed(ds: Dataset, syntax: str) -> Dataset:
         raise NotCompressed(f"the encoder failed: {type(error).__name__}") from error
     if not same:
         raise NotCompressed("the code stream does not give the pixels back")
+    ds._pixel_array, ds._pixel_id = None, {}  # they would stay in memory while the object is sent
     return ds
 
 
