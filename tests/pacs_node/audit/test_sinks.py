@@ -77,6 +77,15 @@ class TestSyslog:
         assert there.messages == MESSAGES
         assert there.subjects == ["our-node"]
 
+    def test_a_repository_that_refuses_our_certificate_has_nothing(self, authority, tmp_path):
+        stranger = Authority(tmp_path / "stranger", "Stranger").issue("our-node")
+        context = server_context(authority.issue("repository"), ca=str(authority.ca))
+        with repository(tls=context) as there:
+            for shown in ({}, {"cert": stranger.cert, "key": stranger.key}):
+                with pytest.raises(SinkError):
+                    to(there.port, ca=authority.ca, **shown).send(MESSAGES[:1])
+        assert there.messages == []
+
     def test_without_tls_where_the_settings_say_so(self):
         with repository() as there:
             to(there.port, tls=False).send(MESSAGES)
