@@ -84,6 +84,8 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
         if d.storage_commitment and d.kind == "dimse"
     ]
     found += [(f"archive {a.name}", partial(check_echo, destination=a)) for a in settings.archives]
+    if settings.audit.messages != "none":
+        found.append(("audit", check_audit))
     if not settings.destinations:
         found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
     return found
@@ -113,6 +115,21 @@ def check_storage(settings: Settings) -> str:
             f"{free // MIB} MiB are free, less than the reserve; new images are refused until there is more"
         )
     return f"written and read back; {free // MIB} MiB free"
+
+
+def check_audit(settings: Settings) -> str:
+    """Open the file of audit messages, or reach their repository, without a message."""
+    from pacs_node.audit.sinks import SinkError, open_sink
+
+    sink = open_sink(settings)
+    assert sink is not None
+    try:
+        sink.send([])
+    except SinkError as error:
+        raise Unfit(f"{error}; messages wait in the database until then") from error
+    if settings.audit.messages == "file":
+        return "its file can be written"
+    return f"{settings.audit.host}:{settings.audit.port} takes messages"
 
 
 def check_database(settings: Settings) -> str:

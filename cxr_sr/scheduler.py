@@ -149,7 +149,7 @@ class Duties:
             log.info("audit-told")
         else:
             log.warning("audit-waits", why=problem, rows=waits.rows)
-        self.presence.update(audit_problem=problem)
+        self.presence.update(problem=problem)
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:

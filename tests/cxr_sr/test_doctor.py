@@ -8,10 +8,12 @@ import pytest
 
 from config import Destination, Settings
 from config.network import Archive as ConfiguredArchive
+from config.settings import AuditSettings
 from cxr_sr import cli, doctor
 from db.presence import Presence
 from pacs_node.archive import Archive
 from tests.pacs_node.archives import Promiser, promising
+from tests.pacs_node.audit.repository import repository
 from tests.pacs_node.certificates import Authority
 from tests.pacs_node.nodes import make_settings, receiving
 
@@ -181,3 +183,16 @@ def test_a_destination_is_asked_whether_it_offers_storage_commitment(data_dir):
         pytest.raises(doctor.Unfit, match="offers no storage commitment"),
     ):
         found(archive)
+
+
+def test_the_audit_repository_is_reached_without_a_message(data_dir, free_port):
+    with repository() as there:
+        audit = AuditSettings(messages="syslog", host="127.0.0.1", port=there.port, tls=False)
+        assert "takes messages" in doctor.check_audit(Settings(data_dir=data_dir, audit=audit))
+        assert there.lines == []
+    gone = audit.model_copy(update={"port": free_port()})
+    with pytest.raises(doctor.Unfit, match="cannot be reached.*wait in the database"):
+        doctor.check_audit(Settings(data_dir=data_dir, audit=gone))
+    file = Settings(data_dir=data_dir, audit=AuditSettings(messages="file"))
+    assert doctor.check_audit(file) == "its file can be written"
+    assert "audit" in [name for name, _ in doctor.checks(file)]

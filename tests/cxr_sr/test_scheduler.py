@@ -256,13 +256,13 @@ class TestAudit:
             assert [entry["event"] for entry in logs] == ["audit-waits"]
             with database.read() as session:
                 (instance,) = presence.alive(session)
-            assert "cannot be reached" in instance.info["audit_problem"]
+            assert "cannot be reached" in instance.info["problem"]
             with repository(port=audit.port) as there:
                 duties.tell_repository()
                 assert len(there.messages) == 1
             with database.read() as session:
                 (instance,) = presence.alive(session)
-            assert instance.info["audit_problem"] is None
+            assert instance.info["problem"] is None
 
     def test_what_retention_takes_untold_is_told_as_lost(self, told, database, store):
         settings, read = told
