@@ -191,7 +191,7 @@ def test_the_audit_repository_is_reached_without_a_message(data_dir, free_port):
         assert "takes messages" in doctor.check_audit(Settings(data_dir=data_dir, audit=audit))
         assert there.lines == []
     gone = audit.model_copy(update={"port": free_port()})
-    with pytest.raises(doctor.Unfit, match="cannot be reached.*wait in the database"):
+    with pytest.raises(doctor.Unfit, match=r"cannot be reached.*wait in the database"):
         doctor.check_audit(Settings(data_dir=data_dir, audit=gone))
     file = Settings(data_dir=data_dir, audit=AuditSettings(messages="file"))
     assert doctor.check_audit(file) == "its file can be written"
