@@ -113,7 +113,7 @@ class DimseSource:
     def retrieve(self, study: str, series: Sequence[str] | None, basket: Basket, message_id: int) -> int:
         """See :class:`pacs_node.pull.Source`."""
         model = GET if self.archive.retrieve == "get" else MOVE
-        contexts = [build_context(model, _UNCOMPRESSED)]
+        contexts = [build_context(uid, _UNCOMPRESSED) for uid in (FIND, model)]  # dcmtk wants both
         roles = []
         if model == GET:
             contexts += _storage_contexts()

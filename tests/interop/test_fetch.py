@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,10 +30,10 @@ from pacs_node import codecs, pull, receiver, sender, worker
 from pacs_node.echo import echo
 from pacs_node.searches import search
 from tests import dicom_variants as variants
-from tests.interop.conftest import Orthanc, Roles, running_orthanc
+from tests.interop.conftest import Dcmtk, Orthanc, Roles, _free_port, running_orthanc
 from tests.pacs_node.nodes import CT, PATIENT, eventually, make_database, make_settings
 from tests.pacs_node.webpeers import Answered, Asked, as_json, web_peer
-from tests.peers import ROOT
+from tests.peers import ROOT, require
 
 pytestmark = pytest.mark.peer("orthanc", "orthanc-dicomweb")
 
@@ -244,6 +245,49 @@ def test_a_move_without_an_address_for_us_fails_with_advice(make_node, archive):
     ((state, received, reason),) = node.items(number)
     assert (state, received) == ("failed", 0)
     assert reason
+
+
+@contextmanager
+def qrscp(folder: Path, dcmtk: Dcmtk, our_port: int) -> Iterator[int]:
+    """dcmtk's archive with the old studies, which knows us at a port; its own port."""
+    folder.mkdir()
+    port, config = _free_port(), folder / "dcmqrscp.cfg"
+    config.write_text(
+        f"NetworkTCPPort = {port}\nMaxPDUSize = 16384\nMaxAssociations = 16\n"
+        f"HostTable BEGIN\nnode = (CXR_SR, 127.0.0.1, {our_port})\nHostTable END\n"
+        "VendorTable BEGIN\nVendorTable END\n"
+        f"AETable BEGIN\nQRSCP {folder} RW (200, 1024mb) ANY\nAETable END\n"
+    )
+    process = subprocess.Popen([require("dcmqrscp"), "-c", config], cwd=folder)
+    try:
+        called = ("-aec", "QRSCP", "127.0.0.1", port)
+        assert eventually(lambda: dcmtk("echoscu", *called).returncode == 0, LONG)
+        for number, ds in enumerate(old_studies()):
+            if not ds.file_meta.TransferSyntaxUID.is_compressed:  # it sends what it has uncompressed alone
+                file = variants.written(ds, folder / f"old-{number}.dcm")
+                done = dcmtk("storescu", "-R", *called, file)
+                assert done.returncode == 0, done.stdout
+        yield port
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@pytest.mark.peer("dcmqrscp", "storescu", "echoscu")
+@pytest.mark.parametrize("retrieve", ["get", "move"])
+def test_the_archive_of_dcmtk_is_worked_through(make_node, tmp_path, dcmtk, retrieve):
+    our_port = _free_port()
+    with qrscp(tmp_path / "qrscp", dcmtk, our_port) as port:
+        node = make_node(retrieve=retrieve, ae_title="QRSCP", port=port)
+        dicom = node.settings.dicom.model_copy(update={"port": our_port})
+        node.settings = node.settings.model_copy(update={"dicom": dicom})
+        with Roles(node.settings, receiver.run, worker.run, sender.run):
+            listening(node)
+            number = node.batch("patient=OLD-*")
+            assert eventually(lambda: node.ended(number), LONG), node.items(number)
+    assert node.items(number) == [("fetched", 1, None)] * 4
+    assert {source.origin_kind for source in node.sources()} == {"fetch"}
+    assert {job.priority for job in node.jobs(number)} == {20}
 
 
 def listening(node: Node) -> int:
