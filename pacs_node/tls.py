@@ -110,14 +110,15 @@ class Credentials:
         """The context of the files as they are now, or of the last ones that were sound."""
         with self._lock:
             stamp = self.files.stamp()
-            if stamp == self._stamp:
+            if stamp == self._stamp and self.trouble is None:
                 return self._context
             self._stamp = stamp
             try:
                 self._context = self._build()
             except TlsError as error:
-                self.trouble = str(error)
-                log.warning("tls.kept", of=self.name, why=self.trouble)
+                if self.trouble != (trouble := str(error)):
+                    log.warning("tls.kept", of=self.name, why=trouble)
+                self.trouble = trouble
             else:
                 self.trouble = None
                 log.info("tls.reloaded", of=self.name)

@@ -193,6 +193,7 @@ def test_a_password_on_a_key_is_never_asked_for(authority, monkeypatch):
 
 def test_many_threads_ask_for_one_context_while_its_files_change(authority):
     pacs = remote(authority.ca, authority.issue("client"))
+    tls.client_context(pacs)
     failed: list[BaseException] = []
 
     def ask() -> None:
