@@ -41,7 +41,7 @@ def requested() -> tuple[Activity, ...]:
     )
     originals = tuple(Context(uid, tuple(codecs.CODECS)) for uid in receiver.SOP_CLASSES)
     fetched = tuple(Context(uid, codecs.decodable(), "SCP") for uid in receiver.SOP_CLASSES)
-    commit = commitment.context()
+    find, commit = Context(str(pull_dimse.FIND), UNCOMPRESSED), commitment.context()
     return (
         Activity(
             "Verify a destination or an archive",
@@ -78,24 +78,24 @@ def requested() -> tuple[Activity, ...]:
         Activity(
             "Ask whether an original is there",
             "before an original is forwarded where `forward_original` is `if_missing`",
-            (Context(str(pull_dimse.FIND), UNCOMPRESSED),),
+            (find,),
         ),
         Activity(
             "Search an archive",
             "when somebody searches on the page of archives or by `cxr-sr fetch`",
-            (Context(str(pull_dimse.FIND), UNCOMPRESSED),),
+            (find,),
         ),
         Activity(
             "Retrieve by C-GET",
             "when studies of an archive with `retrieve` `get` are worked through; a context for each "
             "storage SOP class and transfer syntax, with the role of SCP",
-            (Context(str(pull_dimse.GET), UNCOMPRESSED), *fetched),
+            (find, Context(str(pull_dimse.GET), UNCOMPRESSED), *fetched),
         ),
         Activity(
             "Retrieve by C-MOVE",
             "when studies of an archive with `retrieve` `move` are worked through; the images come to our "
             "receiver",
-            (Context(str(pull_dimse.MOVE), UNCOMPRESSED),),
+            (find, Context(str(pull_dimse.MOVE), UNCOMPRESSED)),
         ),
     )
 
