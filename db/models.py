@@ -132,6 +132,7 @@ class Source(Base):
     series_fk: Mapped[int | None] = mapped_column(ForeignKey("series.id"), index=True)
     rows: Mapped[int | None]
     columns: Mapped[int | None]
+    bits_allocated: Mapped[int | None]
     bits_stored: Mapped[int | None]
     instance_number: Mapped[int | None]
     photometric: Mapped[str | None] = mapped_column(Line(16))

@@ -60,7 +60,7 @@ def note_examination(
     if examined.image is not None:
         fmt = examined.image.format
         source.rows, source.columns, source.bits_stored = fmt.rows, fmt.columns, fmt.bits_stored
-        source.photometric = fmt.photometric
+        source.bits_allocated, source.photometric = fmt.bits_allocated, fmt.photometric
     source.series = _series(session, said)
     session.flush()
     related = _relate(session, source, clinical=not by_person)

@@ -142,7 +142,16 @@ def test_an_answer_holds_what_the_standard_asks_of_its_level(
         "00080060", "0008103E", "00081190", "0020000E", "00200011", "00201209", "00400244", "00400245",
         "00400275",
     }  # fmt: skip
-    instance = {"00080016", "00080018", "00080056", "00081190", "00200013", "00280010", "00280011"}
+    instance = {
+        "00080016",
+        "00080018",
+        "00080056",
+        "00081190",
+        "00200013",
+        "00280010",
+        "00280011",
+        "00280100",
+    }
     assert study | counted <= tags(anna, "studies?PatientName=doe*")
     assert series <= tags(anna, f"studies/{first.StudyInstanceUID}/series?SeriesNumber=3")
     below = f"studies/{first.StudyInstanceUID}/series/{first.SeriesInstanceUID}/instances"

@@ -112,6 +112,7 @@ KEYS: tuple[Key, ...] = (
     Key("InstanceNumber", _I, Match.NUMBER, Source.instance_number),
     Key("Rows", _I, Match.NUMBER, Source.rows, Result.rows),
     Key("Columns", _I, Match.NUMBER, Source.columns, Result.columns),
+    Key("BitsAllocated", _I, Match.NUMBER, Source.bits_allocated),
 )
 BY_KEYWORD = {key.keyword: key for key in KEYS}
 

@@ -43,6 +43,8 @@ class Instance:
     instance_number: int | None
     rows: int | None
     columns: int | None
+    bits_allocated: int | None
+    """Of a result: those of its source."""
     object_key: str
     preview_key: str | None
     transfer_syntax_uid: str | None
@@ -145,6 +147,7 @@ def _of_source(row: Source, series: Series, study: Study, patient: Patient) -> I
         instance_number=row.instance_number,
         rows=row.rows,
         columns=row.columns,
+        bits_allocated=row.bits_allocated,
         object_key=row.object_key,
         preview_key=row.preview_key,
         transfer_syntax_uid=row.transfer_syntax_uid,
@@ -166,6 +169,7 @@ def _of_result(result: Result, row: Source, series: Series, study: Study, patien
         instance_number=row.instance_number,
         rows=result.rows,
         columns=result.columns,
+        bits_allocated=row.bits_allocated,
         object_key=result.object_key,
         preview_key=result.preview_key,
         transfer_syntax_uid=None,

@@ -26,13 +26,13 @@ _ALWAYS = {
     },
     Level.INSTANCE: {
         "SOPClassUID", "SOPInstanceUID", "InstanceAvailability", "RetrieveURL", "InstanceNumber", "Rows",
-        "Columns", "StudyInstanceUID", "SeriesInstanceUID",
+        "Columns", "BitsAllocated", "StudyInstanceUID", "SeriesInstanceUID",
     },
 }  # fmt: skip
 """Attributes that every answer of a level holds (PS3.18, tables 10.6.3-3 to -5)."""
 _ONLY_IF_KNOWN = {
     "StudyDescription", "SeriesDescription", "PerformedProcedureStepStartDate",
-    "PerformedProcedureStepStartTime", "IssuerOfPatientID", "BodyPartExamined",
+    "PerformedProcedureStepStartTime", "IssuerOfPatientID", "BodyPartExamined", "BitsAllocated",
 }  # fmt: skip
 
 
@@ -105,6 +105,7 @@ def _known(group: list[Instance], level: Level) -> dict[str, Model]:
             "InstanceNumber": first.instance_number,
             "Rows": first.rows,
             "Columns": first.columns,
+            "BitsAllocated": first.bits_allocated,
             "RetrieveURL": url(*first.uids),
         }
     found = {

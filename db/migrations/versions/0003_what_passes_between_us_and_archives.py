@@ -102,6 +102,7 @@ def _searched_by_archives() -> None:
     ):
         op.add_column(table, sa.Column(name, types.Line(length), nullable=False, server_default=""))
     op.add_column("source", sa.Column("instance_number", sa.Integer()))
+    op.add_column("source", sa.Column("bits_allocated", sa.Integer()))
     op.add_column("result", sa.Column("series_number", sa.Integer()))
 
 
