@@ -226,3 +226,14 @@ def test_a_decision_tells_which_rules_were_passed_over_and_why():
         ("hip", "Anatomy is CHEST, not HIP"),
         ("er", "CallingAETitle is WARD, not ER*"),
     ]
+
+
+def test_a_fetched_image_waits_behind_everything_clinical_whatever_a_rule_says():
+    rule = Rule(name="urgent", match={"Modality": "CR"}, priority="stat")
+    ds = variants.cr()
+
+    def priority(kind: str) -> Priority | None:
+        return decide(ds, ds.Rows, ds.Columns, Asked(kind=kind), settings(rule)).priority
+
+    assert priority("dimse") == Priority.STAT
+    assert priority("fetch") is None
