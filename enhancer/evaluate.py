@@ -17,6 +17,8 @@ from tqdm import tqdm
 
 from enhancer.data import NATIVE_SIDE, SUFFIXES, half_of, images_below, list_patients
 from enhancer.errors import DataError
+from enhancer.evaluation.classical import NAME as CLASSICAL
+from enhancer.evaluation.classical import classical
 from enhancer.evaluation.images import PROTOCOLS, Pair, Reader, Simulate, make_pair, read_picture, rng_of
 from enhancer.evaluation.judge import Judge, weights_file
 from enhancer.evaluation.measure import Measured, Measurer, Method
@@ -120,6 +122,8 @@ def measure(
         missing.append("MS-SSIM: not measured, pip install 'cxr-sr[judge]'")
     methods: dict[str, Method] = {"bicubic": bicubic, "lanczos": lanczos}
     methods |= {model.info.name: _of_model(model) for model in models} | dict(others or {})
+    if noise is not None:
+        methods[CLASSICAL] = classical(noise[1], scale)
     measurer = Measurer(methods, judge=seeing)
     wanted = _wanted(data, split, limit, suffixes, datasets, keep or (lambda _: True))
     worst = Worst()

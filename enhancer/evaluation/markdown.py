@@ -7,10 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from enhancer.evaluation.classical import NAME as CLASSICAL
 from enhancer.evaluation.measure import Measured
 from enhancer.evaluation.report import Report, Row
 
 MIDDLE, FINE = "energy_0.125_0.25", "energy_0.25_0.5"
+REMOVED = ("removed_neighbours", "removed_anatomy")
 
 
 @dataclass(frozen=True)
@@ -135,24 +137,27 @@ def table(reports: Sequence[Report]) -> str:
 
 
 def doses(runs: Sequence[Sequence[Report]]) -> str:
-    """Noise levels beside each other: PSNR in dB by method, a row a data set and dose."""
+    """Noise levels beside each other: a row a data set and dose; each model against the classical way."""
     first = runs[0][0]
     names = [report.models[0].name for report in runs[0]]
-    head = [f"{name} PSNR dB" for name in ("bicubic", *names)] + [f"{name} over bicubic" for name in names]
-    lines = [
-        f"×{first.scale}, protocol `native`, simulated low dose (uncalibrated), split: {first.split}",
-        "",
-        _line("data set", "images", "dose", *head),
-        _rule(3 + len(head)),
-    ]
+    head = ["bicubic PSNR dB", f"{CLASSICAL} PSNR dB"]
+    for name in names:
+        head += [f"{name} PSNR dB", "over the classical", "removed: neighbours / anatomy"]
+    title = f"×{first.scale}, protocol `native`, simulated low dose (uncalibrated), split: {first.split}"
+    lines = [title, "", _line("data set", "images", "dose", *head), _rule(3 + len(head))]
     for reports in runs:
         for dataset in reports[0].datasets:
-            rows = [reports[0].row(dataset, "bicubic")]
-            rows += [report.row(dataset, name) for report, name in zip(reports, names, strict=True)]
-            values = [_plain(row, "psnr", ".2f") for row in rows]
-            values += [interval(row, "gain", "+.2f") for row in rows[1:]]
-            lines.append(_line(dataset, str(rows[0].images), f"{reports[0].dose:.0%}", *values))
-    return "\n".join(lines)
+            base = reports[0].row(dataset, "bicubic")
+            values = [_plain(base, "psnr", ".2f"), _plain(reports[0].row(dataset, CLASSICAL), "psnr", ".2f")]
+            for report, name in zip(reports, names, strict=True):
+                row = report.row(dataset, name)
+                values += [_plain(row, "psnr", ".2f"), interval(row, "over_classical", "+.2f")]
+                values.append(" / ".join(_plain(row, figure, ".2f") for figure in REMOVED))
+            lines.append(_line(dataset, str(base.images), f"{reports[0].dose:.0%}", *values))
+    return "\n".join(lines) + (
+        "\n\nRemoved: what the result, reduced again, lacks of its source: correlation of neighbouring "
+        "pixels (reduced white noise has 0.15), and with the fine anatomy of the source without its noise."
+    )
 
 
 def stored_values(images: Sequence[Measured], model: str, scale: int) -> str:

@@ -26,8 +26,9 @@ class Row:
     figures: dict[str, float]
     """Means over images of `psnr` (dB), `ssim`, `ms_ssim`, `gmsd`, `l1`, `mse` (in [0, 1]), `perceptual`,
     `energy_LOW_HIGH` (dB against the truth) and `consistency` (RMS, grey levels of 255); over all windows of
-    the data set `consistency_p999`; over all patches `frechet`; and beside bicubic `gain` (dB), `gmsd_share`,
-    `perceptual_share`, `frechet_share`. What could not be measured is not there."""
+    the data set `consistency_p999`; over all patches `frechet`; beside bicubic `gain` (dB), `gmsd_share`,
+    `perceptual_share`, `frechet_share`; with noise `over_classical` (dB) and `removed_rms`,
+    `removed_neighbours`, `removed_anatomy`. What could not be measured is not there."""
     intervals: dict[str, Interval] = field(default_factory=dict)
     """95 % by bootstrap over patients, where there are at least two."""
 
@@ -160,6 +161,7 @@ class Column:
 COLUMNS = (
     Column("psnr", "PSNR dB", ".3f"),
     Column("gain", "gain", "+.2f", with_interval=True),
+    Column("over_classical", "over classical", "+.2f", with_interval=True),
     Column("ssim", "SSIM", ".4f"),
     Column("ms_ssim", "MS-SSIM", ".4f"),
     Column("gmsd", "GMSD", ".4f"),

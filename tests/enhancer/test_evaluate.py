@@ -11,6 +11,7 @@ from PIL import Image
 import enhancer
 from enhancer.errors import DataError
 from enhancer.evaluate import evaluate, measure
+from enhancer.evaluation.classical import NAME
 from enhancer.evaluation.report import as_csv
 
 
@@ -152,6 +153,21 @@ def test_noise_goes_into_the_input_and_not_into_the_truth(folder):
     assert clean > slight > strong
     again = _measured(folder, noise=(simulate, 0.2)).report().row("one", "bicubic").figures["psnr"]
     assert again == strong
+
+
+def test_with_noise_the_classical_way_stands_beside_the_models(folder):
+    def simulate(image, dose, rng):
+        return image + 0.1 * rng.standard_normal(image.shape).astype(np.float32)
+
+    report = _measured(folder, noise=(simulate, 0.1), limit=1).report()
+    row = report.row("one", NAME)
+    assert row.figures["over_classical"] == 0
+    assert report.row("one", "identity").figures["over_classical"] == pytest.approx(
+        report.row("one", "identity").figures["psnr"] - row.figures["psnr"]
+    )
+    assert row.figures["removed_rms"] > 0
+    assert "over classical" in report.table()
+    assert "over_classical" not in _measured(folder, limit=1).report().rows[0].figures
 
 
 def test_further_methods_stand_beside_the_model(folder):
