@@ -32,7 +32,7 @@ def resources() -> tuple[tuple[str, str, str, str, str], ...]:
             continue
         path = re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule)
         answers = "; ".join(
-            f"{status}: {what}" if isinstance(what, str) else f"{status}: JSON"
+            f"{status}: {what}" if isinstance(what, str) else f"{status}{': JSON' if what else ''}"
             for status, what in found.answers.items()
         )
         problems = ", ".join(str(status) for status in found.problems)

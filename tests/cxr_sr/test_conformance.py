@@ -15,7 +15,12 @@ import pytest
 from pydicom import uid as uids
 from pydicom.charset import python_encoding
 from pydicom.dataset import Dataset
-from pynetdicom import AE, evt
+from pynetdicom import AE, build_role, evt
+from pynetdicom.pdu_primitives import (
+    AsynchronousOperationsWindowNegotiation,
+    SOPClassExtendedNegotiation,
+    UserIdentityNegotiation,
+)
 from pynetdicom.presentation import PresentationContext, build_context
 
 from config import Destination
@@ -47,6 +52,7 @@ from tests.pacs_node.nodes import (
     make_object,
     make_settings,
     receiving,
+    store_object,
 )
 from tests.pacs_node.office import Office
 from tests.peers import ROOT
@@ -102,6 +108,38 @@ def test_the_statement_says_exactly_what_the_running_receiver_accepts(tmp_path, 
     rows = table(doc, "Presentation contexts accepted")
     assert accepted == pairs([row for row in rows if committing or not row[4]])
     assert {(CR, syntax) for syntax in codecs.decodable()} <= accepted
+
+
+def test_what_is_said_of_further_negotiation_holds(tmp_path, doc):
+    """User identity, a window of asynchronous operations, extended negotiation, a role that is not ours."""
+    identity = UserIdentityNegotiation()
+    identity.user_identity_type, identity.primary_field = 2, b"somebody"
+    identity.secondary_field, identity.positive_response_requested = b"secret", True
+    window = AsynchronousOperationsWindowNegotiation()
+    window.maximum_number_operations_invoked = window.maximum_number_operations_performed = 5
+    extended = SOPClassExtendedNegotiation()
+    extended.sop_class_uid, extended.service_class_application_information = uids.UID(CR), b"\2\0\0\0"
+    asked: list[Any] = [identity, window, extended, build_role(CR, scp_role=True)]
+    ae = AE(ae_title="MODALITY")
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
+    with receiving(make_settings(tmp_path, dicom=PATIENT)) as node:
+        cx = build_context(CR, EXPLICIT)
+        assoc = ae.associate("127.0.0.1", node.port, contexts=[cx], ae_title="CXR_SR", ext_neg=asked)
+        assert assoc.is_established
+        theirs = assoc.acceptor
+        assert theirs.user_identity is None
+        assert theirs.asynchronous_operations == (1, 1)
+        assert theirs.sop_class_extended == {}
+        assert theirs.implementation_class_uid == said(doc, "Implementation class UID")
+        assert theirs.implementation_version_name == said(doc, "Implementation version name")
+        assert f"{theirs.maximum_length} bytes" == said(doc, "Largest PDU that is received")
+        assert store_object(assoc, make_object())[0] == 0x0000
+        assoc.release()
+
+
+def said(doc, parameter: str) -> str:
+    rows = table(doc, "Association parameters; times and numbers are the configurable defaults")
+    return dict(rows)[parameter].strip("`")
 
 
 @contextmanager
