@@ -243,7 +243,7 @@ def rejection(assoc: Association) -> str:
     return str(assoc.acceptor.primitive.reason_str)
 
 
-def eventually(condition: Callable[[], object], seconds: float = 5.0) -> bool:
+def eventually(condition: Callable[[], object], seconds: float = 20.0) -> bool:
     """Whether it becomes true in time."""
     deadline = time.monotonic() + seconds
     while not condition():

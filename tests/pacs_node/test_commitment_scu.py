@@ -320,7 +320,10 @@ def test_who_has_nothing_to_ask_or_hear_does_not_offer_the_service(tmp_path):
 
 
 def test_a_report_that_is_no_data_set_is_answered_and_the_receiver_lives(tmp_path, receiver_port):
-    with associated(receiver_port, [(commitment.SOP_CLASS, nodes.EXPLICIT)]) as assoc:
+    with (
+        associated(receiver_port, [(commitment.SOP_CLASS, nodes.EXPLICIT)]) as assoc,
+        scu.paused(assoc),
+    ):
         nodes.send_fragment(assoc, 3, event_command(1))
         nodes.send_fragment(assoc, 2, b"\xff" * 100)
         _, rsp = assoc.dimse.get_msg(block=True)
