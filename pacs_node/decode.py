@@ -86,7 +86,7 @@ def pixel_format(ds: Dataset, *, max_pixels: int = MAX_PIXELS) -> PixelFormat:
         raise Refused(
             Reason.MULTI_FRAME, f"The object holds {frames} frames; only single images are enhanced."
         )
-    photometric = str(ds.get("PhotometricInterpretation") or "").strip().upper()
+    photometric = _word(ds, "PhotometricInterpretation")
     if not photometric:
         raise Refused(Reason.MISSING_ATTRIBUTE, "PhotometricInterpretation is missing.")
     expected = 3 if photometric in colour.THREE_SAMPLES else 1
@@ -337,15 +337,22 @@ def _shape(fmt: PixelFormat) -> tuple[int, ...]:
 
 
 def _integer(ds: Dataset, keyword: str, default: int | None = None) -> int:
-    value = ds.get(keyword)
-    if value is None or value == "":
-        if default is None:
-            raise Refused(Reason.MISSING_ATTRIBUTE, f"{keyword} is missing.")
-        return default
     try:
-        return int(value)
-    except (TypeError, ValueError) as error:
+        value = ds.get(keyword)
+        if value is not None and value != "":
+            return int(value)
+    except Exception as error:  # whatever pydicom makes of a wrong VR
         raise Refused(Reason.MISSING_ATTRIBUTE, f"{keyword} is not one number.") from error
+    if default is None:
+        raise Refused(Reason.MISSING_ATTRIBUTE, f"{keyword} is missing.")
+    return default
+
+
+def _word(ds: Dataset, keyword: str) -> str:
+    try:
+        return str(ds.get(keyword) or "").strip().upper()
+    except Exception:  # noqa: BLE001 - whatever pydicom makes of a wrong VR
+        return ""
 
 
 def _has_overlay_bits(ds: Dataset) -> bool:
@@ -356,12 +363,12 @@ def _has_overlay_bits(ds: Dataset) -> bool:
 
 def _stored_value(ds: Dataset, keyword: str, fmt: PixelFormat) -> int | None:
     """A value of VR US or SS as a stored value: devices write it with the wrong sign now and then."""
-    value = ds.get(keyword)
-    if value is None or value == "":
-        return None
     try:
+        value = ds.get(keyword)
+        if value is None or value == "":
+            return None
         number = int(value)
-    except (TypeError, ValueError):
+    except Exception:  # noqa: BLE001 - what cannot be read pads nothing
         return None
     if fmt.signed and number > fmt.highest:
         number -= 1 << 16 if number >= 1 << 15 else 0

@@ -59,7 +59,8 @@ def derive(
         left_out.append("the colours that its grey was written in")
     if unreadable:
         left_out.append("unreadable attributes")
-    if geometry.scale_spacings(ds, by):
+    geometry.scale_spacings(ds, by)
+    if any(keyword in header and keyword not in ds for keyword in recipe.SPACINGS):
         left_out.append("unusable pixel spacing")
     geometry.scale_shapes(ds, by)
 
@@ -98,7 +99,7 @@ def _right_our_vrs(ds: Dataset) -> None:
 
     What cannot be understood so is dropped.
     """
-    for keyword in (*recipe.WRITTEN, *recipe.SPACINGS, *recipe.SHAPES):
+    for keyword in (*recipe.WRITTEN, *recipe.SPACINGS, *recipe.SHAPES, *recipe.NAMED):
         tag = tag_for_keyword(keyword)
         element = ds.get_item(tag) if tag is not None and tag in ds else None
         if tag is None or element is None:
@@ -112,6 +113,8 @@ def _right_our_vrs(ds: Dataset) -> None:
             numbers = value if isinstance(value, (list, MultiValue)) else [value]
             if vr in ("US", "SS"):
                 value = [int(number) for number in numbers]
+            elif vr != "SQ" and not isinstance(value, bytes):
+                value = [str(number) for number in numbers]
             if not isinstance(value, bytes) and vr != "SQ":
                 ds.add_new(tag, vr, value)
         except (TypeError, ValueError):

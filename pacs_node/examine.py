@@ -251,7 +251,7 @@ def _examination(
     elif refusal is None:
         refusal = Refusal(Reason.DECODER_CRASHED, "The decoder ended without an answer.")
     if refusal is None:
-        refusal = _unnamed(header)
+        refusal = unnamed(header)
         image = None if refusal is not None else image
     return Examination(
         header=header,
@@ -298,7 +298,7 @@ def parse_header(header: bytes, meta: Mapping[str, str] | None = None) -> Datase
     return ds
 
 
-def _unnamed(header: Dataset) -> Refusal | None:
+def unnamed(header: Dataset) -> Refusal | None:
     """Why the object cannot be referred to: a derived object names its source, series and study."""
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         uid = facts.text(header, keyword)

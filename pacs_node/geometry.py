@@ -7,6 +7,7 @@ columns apart; an attribute with two values has the row's first (PS3.3 10.7.1.3)
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -67,7 +68,7 @@ def scale_spacings(ds: Dataset, by: Enlargement) -> tuple[str, ...]:
             continue
         rows, columns = spacing[0] / by.row_ratio, spacing[1] / by.column_ratio
         setattr(ds, keyword, [DSfloat(rows, auto_format=True), DSfloat(columns, auto_format=True)])
-    if "PixelSpacing" in dropped:
+    if "PixelSpacing" not in ds:
         for keyword in ("PixelSpacingCalibrationType", "PixelSpacingCalibrationDescription"):
             if keyword in ds:
                 del ds[keyword]
@@ -81,25 +82,15 @@ def scale_shapes(ds: Dataset, by: Enlargement) -> None:
     opening covers the same part of the image afterwards. Centres and vertices move with the middle of
     their pixel.
     """
+    down, across = by.row_ratio, by.column_ratio
     for name in _SHAPES:
-        for keyword, ratio, first in (
-            (f"{name}LeftVerticalEdge", by.column_ratio, True),
-            (f"{name}RightVerticalEdge", by.column_ratio, False),
-            (f"{name}UpperHorizontalEdge", by.row_ratio, True),
-            (f"{name}LowerHorizontalEdge", by.row_ratio, False),
-        ):
-            edge = _numbers(ds, keyword)
-            if len(edge) == 1:
-                setattr(ds, keyword, round((edge[0] - 1) * ratio + 1) if first else round(edge[0] * ratio))
-        centre = _numbers(ds, f"CenterOfCircular{name}")
-        if len(centre) == 2:
-            setattr(ds, f"CenterOfCircular{name}", _points(centre, by))
-        radius = _numbers(ds, f"RadiusOfCircular{name}")
-        if len(radius) == 1:
-            setattr(ds, f"RadiusOfCircular{name}", round(radius[0] * by.row_ratio))
-        vertices = _numbers(ds, f"VerticesOfThePolygonal{name}")
-        if vertices and len(vertices) % 2 == 0:
-            setattr(ds, f"VerticesOfThePolygonal{name}", _points(vertices, by))
+        _put(ds, f"{name}LeftVerticalEdge", 1, lambda v: [(v[0] - 1) * across + 1])
+        _put(ds, f"{name}RightVerticalEdge", 1, lambda v: [v[0] * across])
+        _put(ds, f"{name}UpperHorizontalEdge", 1, lambda v: [(v[0] - 1) * down + 1])
+        _put(ds, f"{name}LowerHorizontalEdge", 1, lambda v: [v[0] * down])
+        _put(ds, f"CenterOfCircular{name}", 2, lambda v: _points(v, by))
+        _put(ds, f"RadiusOfCircular{name}", 1, lambda v: [v[0] * down])
+        _put(ds, f"VerticesOfThePolygonal{name}", None, lambda v: _points(v, by))
 
 
 def drop_bitmap_shutter(ds: Dataset, overlays: list[int]) -> None:
@@ -159,19 +150,36 @@ def _polygon(vertices: list[float], rows: int, columns: int) -> npt.NDArray[np.b
     return np.asarray(canvas, dtype=np.bool_)
 
 
-def _points(values: list[float], by: Enlargement) -> list[int]:
+def _put(ds: Dataset, keyword: str, count: int | None, scaled: Callable[[list[float]], list[float]]) -> None:
+    """Scale an attribute of `count` numbers, or of pairs.
+
+    What is no number, or more than an integer string can hold, was no place in the matrix, and goes.
+    """
+    if keyword not in ds or ds[keyword].value in (None, ""):
+        return
+    numbers = _numbers(ds, keyword)
+    usable = bool(numbers) and (len(numbers) == count or (count is None and len(numbers) % 2 == 0))
+    values = [round(value) for value in scaled(numbers)] if usable else []
+    if values and all(abs(value) < 1 << 31 for value in values):
+        setattr(ds, keyword, values if len(values) > 1 else values[0])
+    else:
+        del ds[keyword]
+
+
+def _points(values: list[float], by: Enlargement) -> list[float]:
     ratios = (by.row_ratio, by.column_ratio)
-    return [round((value - 0.5) * ratios[i % 2] + 0.5) for i, value in enumerate(values)]
+    return [(value - 0.5) * ratios[i % 2] + 0.5 for i, value in enumerate(values)]
 
 
 def _numbers(ds: Dataset, keyword: str) -> list[float]:
-    """The numbers of an attribute; empty where one of them cannot be read."""
+    """The numbers of an attribute; empty where one of them cannot be read or is none."""
     try:
         value = ds.get(keyword)
         if value is None or value == "":
             return []
         values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
-        return [float(v) for v in values]
+        numbers = [float(v) for v in values]
+        return numbers if all(map(math.isfinite, numbers)) else []
     except (TypeError, ValueError, OverflowError):
         return []
 

@@ -263,7 +263,8 @@ def is_own_result(ds: Dataset) -> bool:
     file meta information counts only beside our ImageType: an upload that we wrapped, or an object that we
     sent on, has it too.
     """
-    if any(identity.is_ours(item.get("DeviceUID")) for item in ds.get("ContributingEquipmentSequence") or []):
+    equipment = ds.get("ContributingEquipmentSequence") or []
+    if any(isinstance(item, Dataset) and identity.is_ours(item.get("DeviceUID")) for item in equipment):
         return True
     meta = getattr(ds, "file_meta", Dataset())
     named = (ds.get("InstanceCreatorUID"), meta.get("ImplementationClassUID"))

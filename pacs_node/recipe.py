@@ -32,6 +32,9 @@ SHAPES = tuple(
 )  # fmt: skip
 """Coordinates in pixels of the matrix: scaled."""
 
+NAMED = ("SOPClassUID", "StudyInstanceUID", "PresentationIntentType", "ConversionType")
+"""What the result must have, and has from its source where that states it."""
+
 GONE = {
     "signatures": (
         "DigitalSignaturesSequence", "MACParametersSequence", "EncryptedAttributesSequence",

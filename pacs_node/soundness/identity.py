@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from pacs_node import identity, provenance, recipe
 from pacs_node.soundness.book import Rules
-from pacs_node.soundness.pair import Pair, texts
+from pacs_node.soundness.pair import Pair, items, texts
 
 RULES = Rules()
 _UID = re.compile(r"(0|[1-9][0-9]*)(\.(0|[1-9][0-9]*))*")
@@ -79,10 +79,8 @@ def _required(pair: Pair) -> Iterator[str]:
 def _recognisable(pair: Pair) -> Iterator[str]:
     if not identity.is_ours(pair.after.get("InstanceCreatorUID")):
         yield "InstanceCreatorUID is none of ours"
-    if not any(
-        identity.is_ours(item.get("DeviceUID"))
-        for item in pair.after.get("ContributingEquipmentSequence") or []
-    ):
+    equipment = items(pair.after, "ContributingEquipmentSequence")
+    if not any(identity.is_ours(item.get("DeviceUID")) for item in equipment):
         yield "no contributing equipment carries a Device UID of ours"
 
 

@@ -88,7 +88,10 @@ def _synthetic_data(pair: Pair) -> Iterator[str]:
 
 @RULES.add("unchanged", "PS3.3 C.7.6.1.1.3", "What the derivation does not touch is the source's.")
 def _unchanged(pair: Pair) -> Iterator[str]:
-    named = {*PATIENT, *STUDY, *GREY_SCALE, "SpecificCharacterSet", "InstanceNumber", "BurnedInAnnotation"}
+    named = {
+        *PATIENT, *STUDY, *GREY_SCALE, "SpecificCharacterSet", "InstanceNumber", "BurnedInAnnotation",
+        "PresentationIntentType",
+    }  # fmt: skip
     for tag in _common_tags(pair.before):
         if keyword_for_tag(tag) not in named and differs(pair.before, pair.after, tag):
             yield from _told(pair, tag)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -132,14 +133,15 @@ def canonical(value: Any) -> Any:
     if isinstance(value, bytes):
         return _bare(value)
     if isinstance(value, (int, float, DSfloat, DSdecimal)):
-        return float(value)
+        return float(value) if math.isfinite(value) else str(value).strip()
     if isinstance(value, PersonName):
         return str(value).rstrip(" \0^=")
     text = str(value).strip(" \0")
     try:
-        return float(text)
+        number = float(text)
     except ValueError:
         return text
+    return number if math.isfinite(number) else text
 
 
 def numbers(ds: Dataset, keyword: str) -> list[float]:
@@ -149,9 +151,16 @@ def numbers(ds: Dataset, keyword: str) -> list[float]:
         if value is None or value == "":
             return []
         values = value if isinstance(value, (MultiValue, list, tuple)) else [value]
-        return [float(one) for one in values]
+        found = [float(str(one)) for one in values]
+        return found if all(map(math.isfinite, found)) else []
     except (TypeError, ValueError, OverflowError):
         return []
+
+
+def items(ds: Dataset, keyword: str) -> list[Dataset]:
+    """The items of a sequence; none where it is missing or no sequence."""
+    value = ds.get(keyword)
+    return [] if value is None else [item for item in value if isinstance(item, Dataset)]
 
 
 def texts(ds: Dataset, keyword: str) -> list[str]:

@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from pacs_node import identity, provenance, recipe
 from pacs_node.soundness.book import Rules
-from pacs_node.soundness.pair import Pair, canonical, texts
+from pacs_node.soundness.pair import Pair, canonical, items, texts
 
 RULES = Rules()
 _Code = tuple[str, str, str]
@@ -33,7 +33,7 @@ def _derivation_code(pair: Pair) -> Iterator[str]:
 def _coding_scheme(pair: Pair) -> Iterator[str]:
     named = [
         str(item.get("CodingSchemeDesignator") or "")
-        for item in pair.after.get("CodingSchemeIdentificationSequence") or []
+        for item in items(pair.after, "CodingSchemeIdentificationSequence")
     ]
     if identity.PRIVATE_CODING_SCHEME not in named:
         yield f"CodingSchemeIdentificationSequence does not name {identity.PRIVATE_CODING_SCHEME}"
@@ -43,11 +43,11 @@ def _coding_scheme(pair: Pair) -> Iterator[str]:
     "source-image", "PS3.3 C.7.6.1.1.4, PS3.16 CID 7202", "The result names the one image it was made of."
 )
 def _source_image(pair: Pair) -> Iterator[str]:
-    items = list(pair.after.get("SourceImageSequence") or [])
-    if len(items) != 1:
+    found = items(pair.after, "SourceImageSequence")
+    if len(found) != 1:
         yield "SourceImageSequence does not hold one item"
         return
-    (item,) = items
+    (item,) = found
     for keyword, of in (
         ("ReferencedSOPClassUID", "SOPClassUID"), ("ReferencedSOPInstanceUID", "SOPInstanceUID"),
     ):  # fmt: skip
@@ -61,15 +61,15 @@ def _source_image(pair: Pair) -> Iterator[str]:
 
 @RULES.add("related-series", "PS3.3 C.7.3.1, PS3.16 CID 7210", "The result names the series of its source.")
 def _related_series(pair: Pair) -> Iterator[str]:
-    items = list(pair.after.get("RelatedSeriesSequence") or [])
-    earlier = [canonical(item) for item in pair.before.get("RelatedSeriesSequence") or []]
-    if [canonical(item) for item in items[: len(earlier)]] != earlier:
+    found = items(pair.after, "RelatedSeriesSequence")
+    earlier = [canonical(item) for item in items(pair.before, "RelatedSeriesSequence")]
+    if [canonical(item) for item in found[: len(earlier)]] != earlier:
         yield "a series that the source names is gone"
     if not any(
         texts(item, "StudyInstanceUID") == texts(pair.before, "StudyInstanceUID")
         and texts(item, "SeriesInstanceUID") == texts(pair.before, "SeriesInstanceUID")
         and _codes(item, "PurposeOfReferenceCodeSequence") == [_code(*provenance.SOURCE_SERIES)]
-        for item in items
+        for item in found
     ):
         yield "RelatedSeriesSequence does not name the source's series as 121323"
 
@@ -93,12 +93,13 @@ def _equipment(pair: Pair) -> Iterator[str]:
     "source-equipment", "PS3.3 C.12.1.1.5, PS3.16 CID 7005", "The device that made the source is still named."
 )
 def _source_equipment(pair: Pair) -> Iterator[str]:
-    earlier = list(pair.before.get("ContributingEquipmentSequence") or [])
-    items = list(pair.after.get("ContributingEquipmentSequence") or [])
-    if [canonical(i) for i in items[: len(earlier)]] != [canonical(i) for i in earlier]:
+    earlier = items(pair.before, "ContributingEquipmentSequence")
+    found = items(pair.after, "ContributingEquipmentSequence")
+    if [canonical(i) for i in found[: len(earlier)]] != [canonical(i) for i in earlier]:
         yield "equipment that contributed to the source is gone"
-    maker = texts(pair.before, "Manufacturer")
-    named = [canonical(item.get("Manufacturer")) for item in items[:-1]]
+    said = pair.before.get("Manufacturer")
+    maker = [] if isinstance(said, bytes) else texts(pair.before, "Manufacturer")
+    named = [canonical(item.get("Manufacturer")) for item in found[:-1]]
     if any(maker) and canonical(maker) not in named and not pair.source_is_ours:
         yield "the source's Manufacturer is not among the contributing equipment"
 
@@ -107,11 +108,11 @@ def _source_equipment(pair: Pair) -> Iterator[str]:
     "own-equipment", "PS3.3 C.12.1.1.5, PS3.16 CID 7005", "We are named last, as processing equipment."
 )
 def _own_equipment(pair: Pair) -> Iterator[str]:
-    items = list(pair.after.get("ContributingEquipmentSequence") or [])
-    if not items:
+    found = items(pair.after, "ContributingEquipmentSequence")
+    if not found:
         yield "ContributingEquipmentSequence is missing"
         return
-    ours = items[-1]
+    ours = found[-1]
     if _codes(ours, "PurposeOfReferenceCodeSequence") != [_code(*provenance.PROCESSING_EQUIPMENT)]:
         yield "our purpose is not 109102"
     if not identity.is_ours(ours.get("DeviceUID")):
@@ -128,8 +129,8 @@ def _own_equipment(pair: Pair) -> Iterator[str]:
 )
 def _derivation_text(pair: Pair) -> Iterator[str]:
     said = " ".join(texts(pair.after, "DerivationDescription"))
-    items = list(pair.after.get("ContributingEquipmentSequence") or [])
-    versions = texts(items[-1], "SoftwareVersions") if items else []
+    found = items(pair.after, "ContributingEquipmentSequence")
+    versions = texts(found[-1], "SoftwareVersions") if found else []
     wanted: dict[str, Any] = {f"AI super-resolution x{pair.scale}": "the method and the factor"}
     if len(versions) >= 3:
         wanted |= {versions[1]: "model and version", versions[2]: "the digest of the weights"}
@@ -145,7 +146,7 @@ def _codes(ds: Dataset, keyword: str) -> list[_Code]:
             str(item.get("CodingSchemeDesignator") or "").strip(),
             str(item.get("CodeMeaning") or "").strip(),
         )
-        for item in ds.get(keyword) or []
+        for item in items(ds, keyword)
     ]
 
 

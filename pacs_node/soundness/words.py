@@ -74,9 +74,11 @@ def _times(pair: Pair) -> Iterator[str]:
 
 @RULES.add("values", "PS3.5 6.2", "Values have the length and form of their VR.")
 def _values(pair: Pair) -> Iterator[str]:
-    known = set(_malformed(pair.before))
+    known = {
+        name.split(".")[-1] for name in _malformed(pair.before)
+    }  # the source's own, wherever it is copied
     for name in dict.fromkeys(_malformed(pair.after)):
-        if name not in known:
+        if name.split(".")[-1] not in known:
             yield f"{name} is longer or other than its VR allows"
 
 

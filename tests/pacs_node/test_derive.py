@@ -18,6 +18,7 @@ from enhancer import IdentityModel
 from enhancer.consistency import Consistency
 from pacs_node import codecs, decode, derive, examine, overlays, provenance, reading, recipe, uids
 from pacs_node.enhancement import enhance_image
+from pacs_node.errors import Refused
 from pacs_node.provenance import Derivation
 from tests import dicom_variants as variants
 from tests.derived_checks import check_derived, errors, new_errors
@@ -324,6 +325,9 @@ def through_files(path: Path, target: Path) -> tuple[Dataset, Dataset]:
     """A source as a file really comes (cleaned as the child does), and what is derived from it, read back."""
     ds, syntax = reading.read(path)
     header = examine.parse_header(reading.clean_header(ds)[0])
+    refusal = examine.unnamed(header)
+    if refusal is not None:
+        raise Refused(refusal.reason, refusal.sentence)
     image = decode.decode(ds, syntax)
     values = enhance_image(header, image, MODEL, 2).values
     how = derivation(header, 2)
