@@ -263,10 +263,9 @@ def check_commitment(settings: Settings, *, destination: Destination) -> str:
     answer = offers(destination, settings.dicom)
     if not answer.ok:
         raise Unfit(answer.message)
-    allowed = settings.dicom.allow
-    if allowed and not any(peer.ae_title == destination.ae_title for peer in allowed):
-        raise Caution(
-            f"it offers storage commitment; an answer on an association of its own is turned away, "
-            f"because dicom.allow does not list {destination.ae_title}"
-        )
+    dicom, turned_away = settings.dicom, "it offers storage commitment; an answer of its own is turned away, "
+    if dicom.allow and not any(peer.ae_title == destination.ae_title for peer in dicom.allow):
+        raise Caution(f"{turned_away}because dicom.allow does not list {destination.ae_title}")
+    if destination.calling_ae_title not in (None, dicom.ae_title, *dicom.ae_titles):
+        raise Caution(f"{turned_away}because dicom.ae_titles does not list {destination.calling_ae_title}")
     return answer.message

@@ -166,8 +166,9 @@ def test_the_ports_of_both_doors_are_looked_at_unless_one_stays_closed(data_dir,
 
 
 def test_a_destination_is_asked_whether_it_offers_storage_commitment(data_dir):
-    def found(archive: Promiser, **dicom: Any) -> str:
-        given = Settings(data_dir=data_dir, destinations=(archive.destination,), dicom=dicom)
+    def found(archive: Promiser, calling: str | None = None, **dicom: Any) -> str:
+        pacs = archive.destination.model_copy(update={"calling_ae_title": calling})
+        given = Settings(data_dir=data_dir, destinations=(pacs,), dicom=dicom)
         (check,) = [run for name, run in doctor.checks(given) if name == "commitment pacs"]
         return check(given)
 
@@ -178,6 +179,9 @@ def test_a_destination_is_asked_whether_it_offers_storage_commitment(data_dir):
         with pytest.raises(doctor.Caution, match=r"dicom\.allow does not list PACS"):
             found(archive, allow=stranger)
         assert found(archive, allow=[*stranger, {"ae_title": "PACS"}]) == "PACS offers storage commitment"
+        with pytest.raises(doctor.Caution, match=r"dicom\.ae_titles does not list SENDER"):
+            found(archive, "SENDER")
+        assert found(archive, "SENDER", ae_titles=["SENDER"]) == "PACS offers storage commitment"
     with (
         promising(offers=False) as archive,
         pytest.raises(doctor.Unfit, match="offers no storage commitment"),
