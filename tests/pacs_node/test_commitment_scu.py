@@ -18,6 +18,7 @@ from db.objects import LocalStore
 from db.states import DeliveryState, JobState
 from db.types import utcnow
 from pacs_node import commitment, commitment_scu, scu, statuses
+from tests import dicom_variants
 from tests.pacs_node import nodes
 from tests.pacs_node.archives import Promiser, on_the_same, promising
 from tests.pacs_node.nodes import associated, eventually, make_database, make_object, make_settings, receiving
@@ -299,6 +300,17 @@ def test_several_questions_go_over_one_association(office):
             office.post(make_object(), archive.destination)
         assert office.work(lambda: {d.state for d in office.deliveries()} == {S.COMMITTED})
         assert len({transaction for transaction, _ in archive.asked}) == 3
+
+
+def test_what_is_asked_for_is_the_object_that_was_sent_label_and_all(office):
+    office = office()
+    with promising(reply=on_the_same) as archive:
+        ds = dicom_variants.cr()
+        office.post(ds, archive.destination.model_copy(update={"label": "overlay"}))
+        assert office.work(lambda: delivery(office).state == S.COMMITTED), delivery(office).comment
+        ((_, ((sop_class, uid),)),) = archive.asked
+        assert (sop_class, [uid]) == (nodes.CR, archive.stored)
+        assert uid != ds.SOPInstanceUID
 
 
 def test_a_destination_that_is_not_asked_promises_nothing(office):
