@@ -6,11 +6,15 @@ have arrived, so after a break some may come twice and none is left out while it
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 
+import structlog
 from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from config import Settings
@@ -22,6 +26,9 @@ from db.types import utcnow
 from pacs_node.audit.compose import Composer, too_early
 from pacs_node.audit.message import Message
 from pacs_node.audit.sinks import Sink
+from pacs_node.whereabouts import where
+
+log = structlog.get_logger(__name__)
 
 TRAIL, DELIVERIES = "audit.trail", "audit.deliveries"
 AT_ONCE = 200
@@ -86,9 +93,22 @@ class Exporter:
         every = [*earlier, *rows]
         late = [row.id for row in every if too_early(session, row)][-MAX_PUT_OFF:]
         due = [row for row in every if row.id not in set(late)]
-        found = [self.composer.of_trail(session, row) for row in due]
-        found += [self.composer.of_delivery(session, step) for step in steps if step.kind == "delivery"]
+        composer = self.composer
+        found = [_told(row, partial(composer.of_trail, session, row)) for row in due]
+        moves = [step for step in steps if step.kind == "delivery"]
+        found += [_told(step, partial(composer.of_delivery, session, step)) for step in moves]
         return late, sorted((message for message in found if message is not None), key=lambda m: m.at)
+
+
+def _told(row: AuditEvent | JobEvent, compose: Callable[[], Message | None]) -> Message | None:
+    """The message about a row; of one that cannot be made the log tells, and the next are told."""
+    try:
+        return compose()
+    except SQLAlchemyError:
+        raise
+    except Exception as error:  # noqa: BLE001 - one row that nobody foresaw must not hold up all others
+        log.error("audit.untellable", table=row.__tablename__, row=row.id, error=where(error))
+        return None
 
 
 class _Readers:

@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 from lxml import etree
 from sqlalchemy import func, select
+from structlog.testing import capture_logs
 
 from config.settings import AuditSettings
 from db import Database, audit, deliveries
@@ -81,6 +82,19 @@ def test_what_is_recorded_is_told_once_and_in_order(database, box, exporter):
     assert box.events == ["110114", "110113", "110114"]
     assert exporter.run() == 0
     assert all(faults(message) == [] for message in box.messages)
+
+
+def test_a_row_that_nobody_foresaw_holds_up_no_other(database, box, exporter, monkeypatch):
+    def broken(*_: object) -> None:
+        raise ValueError("Mustermann")
+
+    record(database, "dicomweb.search", "login")
+    monkeypatch.setattr("pacs_node.audit.compose.Composer._query", broken)
+    with capture_logs() as logs:
+        assert exporter.run() == 1
+    assert box.events == ["110114"]
+    assert [entry["event"] for entry in logs] == ["audit.untellable"]
+    assert "Mustermann" not in repr(logs)
 
 
 def test_rows_that_nobody_needs_to_know_of_are_passed_over(database, box, exporter):
