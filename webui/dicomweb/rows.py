@@ -17,7 +17,8 @@ from db.models import Job, Patient, Result, Series, Source, Study
 from db.states import JOB_FINISHED, JobState, Relation
 from webui.dicomweb.keys import BY_KEYWORD, Key, Level, Test, condition
 
-_VISIBLE = (JobState.DELIVERING, JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+_HIDDEN = (JobState.QUEUED, JobState.RUNNING, JobState.HELD, JobState.SKIPPED, JobState.RETRACTED)
+"""States of a job whose result is not shown; named so, as SQLite would rather read every job that is done."""
 _GROUPED = (
     (Study.study_instance_uid, Series.series_instance_uid, Source.sop_instance_uid),
     (Study.study_instance_uid, Result.series_instance_uid, Result.sop_instance_uid),
@@ -229,7 +230,7 @@ def _results(wanted: Conditions) -> Select[Result, Source, Series, Study, Patien
         .join(Patient, Patient.id == Study.patient_fk)
         .where(
             Result.deleted_at.is_(None),
-            Job.state.in_(_VISIBLE),
+            Job.state.not_in(_HIDDEN),
             or_(Job.release != "review", Job.released_at.is_not(None)),
             *_where(wanted, of_result=True),
         )
