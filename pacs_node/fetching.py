@@ -136,7 +136,7 @@ class Fetching:
         sent = source.retrieve(study, series, basket, batches.move_id(claim.item_id))
         if archive.kind == "dimse" and archive.retrieve == "move":
             basket.received = self._moved(source, claim, series, sent, began)
-        return sent, None if sent else "the archive sent nothing"
+        return sent, None if sent or basket.received else "the archive sent nothing"
 
     def _moved(
         self, source: pull.Source, claim: Claim, series: list[str] | None, sent: int, began: datetime

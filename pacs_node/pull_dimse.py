@@ -95,9 +95,13 @@ class DimseSource:
     def series(self, study: str) -> list[SeriesFound] | None:
         """See :class:`pacs_node.pull.Source`."""
         asked = _identifier("SERIES", StudyInstanceUID=study, SeriesInstanceUID="", Modality="")
+        try:
+            answers = list(self._find(asked, 10_000))
+        except _Unanswered:
+            return None
         found = [
             SeriesFound(uid, _text(answer, "Modality"))
-            for answer in self._find(asked, 10_000)
+            for answer in answers
             if header.is_safe_uid(uid := _text(answer, "SeriesInstanceUID"))
         ]
         return found or None

@@ -85,8 +85,13 @@ class WebSource:
 
     def series(self, study: str) -> list[SeriesFound] | None:
         """See :class:`pacs_node.pull.Source`."""
-        with self._spoken():
-            answers = self._session.client().search_for_series(study)
+        try:
+            with self._spoken():
+                answers = self._session.client().search_for_series(study)
+        except WebError as error:
+            if error.status < 500 or error.status == 501:
+                return None
+            raise
         found = [
             SeriesFound(uid, _text(answer, "Modality"))
             for answer in answers

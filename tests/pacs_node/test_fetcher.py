@@ -72,6 +72,7 @@ class Shelf:
     wado: dict[str, Callable[[Asked], Answered]] = field(default_factory=dict)
     modality: str = "CR"
     search_status: int = 200
+    series_status: int = 200
 
     def add(self, images: int = 1) -> str:
         uid = generate_uid()
@@ -86,7 +87,7 @@ class Shelf:
         study = path.split("/studies/")[1].split("/")[0]
         if path.endswith("/series"):
             series = {"0020000E": tag("UI", "1.2.3.9"), "00080060": tag("CS", self.modality)}
-            return Answered(200, as_json([series]))
+            return Answered(self.series_status, as_json([series]))
         if study in self.wado:
             return self.wado[study](asked)
         return parts(*(whole(ds) for ds in self.studies[study]))
@@ -285,6 +286,17 @@ def test_a_study_without_a_series_that_was_asked_for_is_no_failure(tmp_path):
         ((state, received, reason),) = work.items(number)
         assert (state, received, "no series" in reason) == ("fetched", 0, True)
         assert work.sources() == []
+
+
+@pytest.mark.parametrize("status", [404, 501])
+def test_of_an_archive_that_cannot_tell_its_series_the_whole_study_is_fetched(tmp_path, status):
+    shelf = Shelf(series_status=status)
+    study = shelf.add(images=2)
+    with web_peer(shelf) as peer, working(tmp_path, web(peer)) as work:
+        number = work.batch(study)
+        assert work.finished(number)
+        assert work.items(number) == [("fetched", 2, None)]
+        assert peer.paths("GET")[-1] == f"/studies/{study}"
 
 
 def test_a_cancelled_batch_drops_the_study_that_is_on_its_way(tmp_path):
