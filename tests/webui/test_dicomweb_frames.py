@@ -6,6 +6,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, generate_frames
 from pydicom.uid import UID
 
 from db import Database
@@ -90,6 +91,17 @@ def test_compressed_pixels_go_out_as_they_are_stored_to_who_says_so(
     for accept in (OCTETS, 'multipart/related; type="image/png"', "text/html"):
         refused = anna.get(address, headers={"Accept": accept})
         assert (refused.status_code, refused.mimetype) == (406, "application/problem+json"), accept
+
+
+def test_a_frame_in_several_fragments_is_handed_out_in_one_piece(anna: Person, cabinet: Cabinet) -> None:
+    values = variants.chest_values(12, 64, 48)
+    ds = variants.encoded(variants.cr(values), codecs.JPEG_LS_LOSSLESS)
+    (stream,) = generate_frames(ds.PixelData, number_of_frames=1)
+    ds.PixelData = encapsulate([stream], fragments_per_frame=5, has_bot=True)
+    cabinet.source(ds)
+    ((_kind, data),) = parts(anna.get(f"{path_of(ds)}/frames/1", headers={"Accept": "*/*"}))
+    assert data.rstrip(b"\0") == stream.rstrip(b"\0")
+    np.testing.assert_array_equal(imagecodecs.jpegls_decode(data), values)
 
 
 def test_frames_are_told_by_numbers_and_there_is_one(anna: Person, cabinet: Cabinet) -> None:
