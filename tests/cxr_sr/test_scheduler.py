@@ -16,11 +16,13 @@ from cxr_sr import scheduler
 from cxr_sr.conformance import statement
 from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
 from cxr_sr.scheduler import Duties
-from db import Database, presence, queue, schema
-from db.exchange import Document
+from db import Database, commitments, deliveries, presence, queue, schema
+from db.deliveries import Address
+from db.exchange import Commitment, Document
 from db.models import Job, JobEvent, PeerStatus, Source
 from db.presence import Presence
-from db.states import JobState
+from db.states import DeliveryState, JobState
+from db.types import utcnow
 from pacs_node.archive import Archive
 from tests.db import builders
 from tests.pacs_node.audit.repository import repository
@@ -55,6 +57,18 @@ def test_the_job_of_a_silent_worker_goes_back_to_the_queue(duties, database, put
     duties.expire_leases()
     with database.read() as session:
         assert session.get_one(Job, job_id).state == JobState.QUEUED
+
+
+def test_an_archive_that_has_not_promised_in_time_is_sent_the_object_again(duties, database):
+    asked = Address("pacs", {"name": "pacs", "storage_commitment": True})
+    with database.write() as session:
+        job, lease = builders.sending(session, asked)
+        delivery = deliveries.stored(session, lease, 0, actor="sender")
+        commitments.want(session, delivery, "1.2", "1.3")
+        session.scalars(select(Commitment)).one().due_at = utcnow() - timedelta(seconds=1)
+    duties.expire_leases()
+    with database.read() as session:
+        assert builders.only_delivery(session, job).state == DeliveryState.WAITING
 
 
 def test_the_end_of_a_certificate_is_shown_and_said_once(database, store, data_dir, tmp_path):
