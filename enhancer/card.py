@@ -2,8 +2,9 @@
 
 A card `weights/NAME.md` is written by hand; what stands between its marks is replaced by what the model file
 says of its training and by what evaluations and the physical test find, so that no figure is ever copied by
-hand. Every measurement is kept in a folder, by the digest of its model, and not made twice. With
-`tools/card.py`, which also reads DICOM, the table of DICOM images is filled too.
+hand. Every measurement is kept in a folder, by the digest of its model, and not made twice; the ten images
+where a model gains least lie there as a picture. With `tools/card.py`, which also reads DICOM, the table of
+DICOM images is filled too.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ ABLATIONS = ("<!-- ablations: begin -->", "<!-- ablations: end -->")
 ABLATION_SET = "nih_512"
 QA_IMAGES = 6
 """Radiographs that findings are planted in."""
-KEPT = 3
+KEPT = 4
 """Changes when a figure changes its meaning, so that what was measured before is measured again."""
 
 
@@ -133,6 +134,8 @@ class Figures:
         self._kept.mkdir(parents=True, exist_ok=True)
         text = json.dumps({split: report.to_dict() for split, report in reports.items()}, indent=1)
         path.write_text(text, encoding="utf-8")
+        if run.name == MAIN.name:
+            found.worst.picture().save(self._kept / f"{model.info.name}-worst.png")
         return reports
 
     def stored_values(self, folder: Path, model: Model, scale: int) -> str:

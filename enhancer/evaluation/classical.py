@@ -42,9 +42,9 @@ class Setting:
 
 TUNED: dict[tuple[float, int], Setting] = {
     (0.5, 2): Setting(0.003, 7),
-    (0.25, 2): Setting(0.005, 5),
-    (0.1, 2): Setting(0.008, 5),
-    (0.5, 4): Setting(0.0, 3),
+    (0.25, 2): Setting(0.005, 7),
+    (0.1, 2): Setting(0.01, 7),
+    (0.5, 4): Setting(0.002, 7),
     (0.25, 4): Setting(0.003, 5),
     (0.1, 4): Setting(0.005, 5),
 }

@@ -80,9 +80,12 @@ PROMISES = (
         {"srresnet": "shown", "srgan": "within 3"},
     ),
     Promise(
-        "input reproduced, grey levels of 255, RMS / 99.9th percentile of windows",
+        "input reproduced, grey levels of 255, RMS / 99.9th percentile of windows, of each image (of all)",
         "nih_512",
-        lambda row: f"{interval(row, 'consistency', '.2f')} / {_plain(row, 'consistency_p999', '.2f')}",
+        lambda row: (
+            f"{interval(row, 'consistency', '.2f')} / {_plain(row, 'consistency_p999_image', '.2f')} "
+            f"({_plain(row, 'consistency_p999', '.2f')})"
+        ),
         {"srresnet": "≤ 0.4 / 1.5", "srgan": "≤ 0.6 / 2"},
     ),
 )

@@ -26,9 +26,10 @@ class Row:
     figures: dict[str, float]
     """Means over images of `psnr` (dB), `ssim`, `ms_ssim`, `gmsd`, `l1`, `mse` (in [0, 1]), `perceptual`,
     `energy_LOW_HIGH` (dB against the truth) and `consistency` (RMS, grey levels of 255); over all windows of
-    the data set `consistency_p999`; over all patches `frechet`; beside bicubic `gain` (dB), `gmsd_share`,
-    `perceptual_share`, `frechet_share`; with noise `over_classical` (dB) and `removed_rms`,
-    `removed_neighbours`, `removed_anatomy`. What could not be measured is not there."""
+    the data set `consistency_p999` (`consistency_p999_image`: the mean of each image's); over all patches
+    `frechet`; beside bicubic `gain` (dB), `gmsd_share`, `perceptual_share`, `frechet_share`; with noise
+    `over_classical` (dB), `removed_rms`, `removed_neighbours`, `removed_anatomy`. What could not be
+    measured is not there."""
     intervals: dict[str, Interval] = field(default_factory=dict)
     """95 % by bootstrap over patients, where there are at least two."""
 

@@ -42,6 +42,8 @@ def _of_dataset(dataset: str, images: list[Measured]) -> list[Row]:
                 if base.mean() > 0:
                     figures[f"{name}_share"] = figures[name] / float(base.mean())
                     intervals[f"{name}_share"] = drawn.share(values, base)
+        figures["consistency_p999_image"] = figures["consistency_p999"]
+        intervals["consistency_p999_image"] = intervals["consistency_p999"]
         windows = np.concatenate([image.windows[method] for image in images])
         figures["consistency_p999"] = float(np.percentile(windows, 99.9))
         intervals["consistency_p999"] = None

@@ -44,7 +44,7 @@ def arguments(tmp_path):
     return ["small", *places, "--device", "cpu"]
 
 
-def test_a_card_is_filled_between_its_marks_and_nowhere_else(shipped, arguments, capsys):
+def test_a_card_is_filled_between_its_marks_and_nowhere_else(shipped, arguments, tmp_path, capsys):
     assert card.main([*arguments, "--skip", "qa"]) == 0
     text = (shipped / "small.md").read_text()
     assert text.startswith("# Small\n")
@@ -52,6 +52,7 @@ def test_a_card_is_filled_between_its_marks_and_nowhere_else(shipped, arguments,
     assert "old" not in text
     assert text.count("| bicubic |") == text.count("| small |") == 4
     assert modelfile.committed_digests()["small"] in text
+    assert (tmp_path / "kept" / "small-worst.png").is_file(), "a picture for what is said of failures"
     assert "| bicubic |" in capsys.readouterr().out
 
 
