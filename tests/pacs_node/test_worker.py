@@ -43,6 +43,10 @@ def test_a_received_chest_is_enhanced_and_queued_for_the_archive(clinic):
     assert ds.StudyInstanceUID == source.StudyInstanceUID
     assert job.result.figures["consistency"]["maximum"] < 0.05
     assert job.result.figures["seconds"] > 0
+    assert (job.result.series_number, job.result.series_description) == (
+        ds.SeriesNumber,
+        ds.SeriesDescription,
+    )
 
 
 def test_the_examination_fills_patient_study_and_series(clinic):
@@ -57,6 +61,7 @@ def test_the_examination_fills_patient_study_and_series(clinic):
     )
     assert source.relation is Relation.ORIGINAL
     assert source.view_position == "PA"
+    assert (source.bits_allocated, source.instance_number) == (16, 1)
     assert source.series.modality == "CR"
     assert source.series.study.accession_number == "ACC-77"
     assert source.series.study.patient.name == "Müller^Jörg"
