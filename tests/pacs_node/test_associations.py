@@ -105,20 +105,30 @@ def test_a_client_that_never_says_a_word_is_closed(tmp_path):
         assert eventually(lambda: node.receiver.server.open_connections() == 0)
 
 
-def test_connections_beyond_all_measure_are_closed_at_once(tmp_path):
+def test_connections_beyond_all_measure_are_not_held(tmp_path):
     with receiving(make_settings(tmp_path, dicom={"max_associations": 1})) as node:
         most = node.receiver.server.limits.max_connections
-        silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(most)]
+        silent = [socket.create_connection(("127.0.0.1", node.port)) for _ in range(most + 5)]
         try:
-            assert eventually(lambda: node.receiver.server.open_connections() == most)
-            with socket.create_connection(("127.0.0.1", node.port)) as one_more:
-                one_more.settimeout(2)
-                assert one_more.recv(1) == b""
+            ended = [connection for connection in silent if _is_ended(connection)]
+            assert len(ended) >= 5
+            assert node.receiver.server.open_connections() <= most
         finally:
             for connection in silent:
                 connection.close()
         assert eventually(lambda: node.receiver.server.open_connections() == 0)
         assert still_receives(node)
+
+
+def _is_ended(connection: socket.socket) -> bool:
+    """Whether the other side has closed it; waits a little for that."""
+    connection.settimeout(0.5)
+    try:
+        return connection.recv(1) == b""
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        return True
 
 
 def recorded_session(node: Node) -> list[bytes]:
