@@ -217,6 +217,20 @@ def test_a_header_beyond_the_limits_is_not_read(anna: Person, cabinet: Cabinet) 
     assert values(known, "00080018") == [ds.SOPInstanceUID], "a study tells what the rows know"
 
 
+def test_an_attribute_that_is_too_long_is_left_out_and_that_is_said(anna: Person, cabinet: Cabinet) -> None:
+    ds = small()
+    cabinet.source(ds)
+    long = Dataset()
+    long.RetrieveURL = "x" * (header.MAX_HEADER_BYTES - 100_000)
+    ds.ReferencedImageSequence = Sequence([long])
+    put_instead(cabinet, variants.written(ds, cabinet.store.spool / "long.dcm").read_bytes())
+    answer = anna.get(f"{path_of(ds)}/metadata")
+    (found,) = answer.get_json()
+    assert "00081140" not in found
+    assert values(found, "00100020") == [ds.PatientID]
+    assert "left out" in answer.headers["Warning"]
+
+
 def test_sequences_without_end_are_an_unreadable_header_not_a_crash(anna: Person, cabinet: Cabinet) -> None:
     ds = small()
     cabinet.source(ds)

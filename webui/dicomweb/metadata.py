@@ -46,9 +46,12 @@ def of_series(study: str, series: str) -> Response:
 def of_instance(study: str, series: str, instance: str) -> Response:
     """A list of one; 409 where the header of the object cannot be read."""
     found = resources.instances(study, series, instance)
-    with resources.opened(found[0]):
-        pass
-    return _metadata(found, study, instance)
+    with resources.opened(found[0]) as head:
+        complete = head.complete
+    response = _metadata(found, study, instance)
+    return (
+        response if complete else answers.warn(response, "Attributes that are too long have been left out.")
+    )
 
 
 def _metadata(found: list[Instance], study: str, instance: str = "") -> Response:
