@@ -11,7 +11,7 @@ from pacs_node.soundness import geometry, identity, kept, pixels, provenance, wo
 from pacs_node.soundness.book import Finding, Rule, judged
 from pacs_node.soundness.pair import Pair, Side
 
-__all__ = ["RULES", "Finding", "Pair", "Rule", "Side", "check"]
+__all__ = ["RULES", "Finding", "Pair", "Rule", "Side", "check", "table"]
 
 RULES: tuple[Rule, ...] = (
     *identity.RULES,
@@ -22,6 +22,12 @@ RULES: tuple[Rule, ...] = (
     *words.RULES,
 )
 """Every rule, in the order in which findings are told."""
+
+
+def table() -> str:
+    """Every rule as a row of a Markdown table, for the documentation."""
+    rows = [f"| `{rule.name}` | {rule.sentence} | {rule.section} |" for rule in RULES]
+    return "\n".join(["| rule | what it asks | where it stands |", "| --- | --- | --- |", *rows]) + "\n"
 
 
 def check(pair: Pair) -> list[Finding]:

@@ -86,7 +86,7 @@ def _synthetic_data(pair: Pair) -> Iterator[str]:
         yield "SyntheticData says less than the source's"
 
 
-@RULES.add("unchanged", "PS3.3 C.7.6.1.1.3", "What the derivation does not touch is the source's.")
+@RULES.add("unchanged", "PS3.3 C.12.4.1.1", "What the derivation does not touch is the source's.")
 def _unchanged(pair: Pair) -> Iterator[str]:
     named = {
         *PATIENT, *STUDY, *GREY_SCALE, "SpecificCharacterSet", "InstanceNumber", "BurnedInAnnotation",
@@ -98,7 +98,7 @@ def _unchanged(pair: Pair) -> Iterator[str]:
 
 
 @RULES.add(
-    "nothing-invented", "PS3.3 C.7.6.1.1.3", "The result says nothing of the image that its source does not."
+    "nothing-invented", "PS3.3 C.12.4.1.1", "The result says nothing of the image that its source does not."
 )
 def _nothing_invented(pair: Pair) -> Iterator[str]:
     known = {*recipe.WRITTEN, *_ADDED}
@@ -123,7 +123,7 @@ def _signatures(pair: Pair) -> Iterator[str]:
 
 @RULES.add(
     "statistics",
-    "PS3.3 C.7.6.1.1.6, C.11.5, C.7.6.3",
+    "PS3.3 C.7.6.1, C.11.5, C.7.6.3",
     "Icons, histograms and extremes of a series are stale.",
 )
 def _statistics(pair: Pair) -> Iterator[str]:
@@ -137,13 +137,15 @@ def _frame_of_reference(pair: Pair) -> Iterator[str]:
     yield from _left(pair.after, recipe.GONE["frame-of-reference"])
 
 
-@RULES.add("dose", "PS3.3 C.8.7.2, C.8.7.8", "A dose stands with the exposure and is not counted twice.")
+@RULES.add("dose", "PS3.3 C.8.7", "A dose stands with the exposure and is not counted twice.")
 def _dose(pair: Pair) -> Iterator[str]:
     yield from _left(pair.after, recipe.GONE["dose-counted-elsewhere"])
 
 
 @RULES.add(
-    "whereabouts", "PS3.4 C.3.4", "Where the source is kept, or who authorised it, is not true of the result."
+    "whereabouts",
+    "PS3.4 C.4.1, PS3.3 C.12.1",
+    "Where the source is kept and who authorised it hold for it alone.",
 )
 def _whereabouts(pair: Pair) -> Iterator[str]:
     for kind in ("whereabouts", "authorisation", "other-encodings-of-pixels", "codes-of-the-source-series"):
@@ -164,7 +166,7 @@ def _private(pair: Pair) -> Iterator[str]:
             yield f"{_name(tag)} has no creator or is not the source's"
 
 
-@RULES.add("left-out-is-said", "PS3.3 C.7.6.1.1.3", "The derivation text says what a reader might miss.")
+@RULES.add("left-out-is-said", "PS3.3 C.12.4.1.1", "The derivation text says what a reader might miss.")
 def _left_out(pair: Pair) -> Iterator[str]:
     said = " ".join(texts(pair.after, "DerivationDescription"))
     private = any(tag.is_private for tag in pair.before.keys())  # noqa: SIM118

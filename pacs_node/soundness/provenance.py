@@ -16,7 +16,7 @@ _Code = tuple[str, str, str]
 
 
 @RULES.add(
-    "derivation-code", "PS3.3 C.7.6.1.1.3, PS3.16 CID 7203", "The derivation is coded, after earlier ones."
+    "derivation-code", "PS3.3 C.12.4.1.1, PS3.16 CID 7203", "The derivation is coded, after earlier ones."
 )
 def _derivation_code(pair: Pair) -> Iterator[str]:
     before, after = (_codes(ds, "DerivationCodeSequence") for ds in (pair.before, pair.after))
@@ -28,7 +28,7 @@ def _derivation_code(pair: Pair) -> Iterator[str]:
 
 
 @RULES.add(
-    "coding-scheme", "PS3.16 8.2, PS3.3 C.12.1.1.1", "A private code says who stands behind its designator."
+    "coding-scheme", "PS3.16 8.2, PS3.3 C.12.1", "A private code says who stands behind its designator."
 )
 def _coding_scheme(pair: Pair) -> Iterator[str]:
     named = [
@@ -39,9 +39,7 @@ def _coding_scheme(pair: Pair) -> Iterator[str]:
         yield f"CodingSchemeIdentificationSequence does not name {identity.PRIVATE_CODING_SCHEME}"
 
 
-@RULES.add(
-    "source-image", "PS3.3 C.7.6.1.1.4, PS3.16 CID 7202", "The result names the one image it was made of."
-)
+@RULES.add("source-image", "PS3.3 C.12.4, PS3.16 CID 7202", "The result names the one image it was made of.")
 def _source_image(pair: Pair) -> Iterator[str]:
     found = items(pair.after, "SourceImageSequence")
     if len(found) != 1:
@@ -125,7 +123,7 @@ def _own_equipment(pair: Pair) -> Iterator[str]:
 
 
 @RULES.add(
-    "derivation-text", "PS3.3 C.7.6.1.1.3", "One text names method, factor, model, version and weights."
+    "derivation-text", "PS3.3 C.12.4.1.1", "One text names method, factor, model, version and weights."
 )
 def _derivation_text(pair: Pair) -> Iterator[str]:
     said = " ".join(texts(pair.after, "DerivationDescription"))

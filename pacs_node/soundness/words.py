@@ -55,7 +55,7 @@ def _comments(pair: Pair) -> Iterator[str]:
 
 
 @RULES.add(
-    "times", "PS3.3 C.7.3.1, C.7.6.1, C.12.1.1.8", "Series, content and instance were made when it was made."
+    "times", "PS3.3 C.7.3.1, C.7.6.1, C.12.1", "Series, content and instance were made when it was made."
 )
 def _times(pair: Pair) -> Iterator[str]:
     moments = set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -335,3 +336,9 @@ def test_a_result_that_travels_compressed_is_as_sound(source, syntax, tmp_path):
         packed = transcode.compressed(stream, syntax)
 
     assert broken(source, packed) == []
+
+
+def test_the_page_lists_the_rules_as_they_are():
+    page = Path(__file__).resolve().parents[2] / "docs" / "derived.md"
+
+    assert soundness.table() in page.read_text()
