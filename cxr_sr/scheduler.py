@@ -141,15 +141,15 @@ class Duties:
             problem = None
         except SinkError as error:
             problem = str(error)
-        if problem == self._audit_problem:
+        if problem is None and self._audit_problem is None:
             return
         with self.database.read() as session:
-            waits = backlog(session)
+            waits = backlog(session).rows
         if problem is None:
             log.info("audit-told")
-        else:
-            log.warning("audit-waits", why=problem, rows=waits.rows)
-        self.presence.update(problem=problem)
+        elif problem != self._audit_problem:
+            log.warning("audit-waits", why=problem, rows=waits)
+        self.presence.update(problem=problem, audit_waiting=waits)
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:

@@ -170,6 +170,9 @@ def _doors(told: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:
     established = GaugeMetricFamily("cxr_sr_dicom_associations", "Associations open at the receivers.")
     established.add_metric([], sum(info.get("associations", 0) for info in told))
     yield established
+    untold = GaugeMetricFamily("cxr_sr_audit_waiting", "Audit entries that their repository has not taken.")
+    untold.add_metric([], sum(info.get("audit_waiting", 0) for info in told))
+    yield untold
     refused = GaugeMetricFamily(
         "cxr_sr_dicom_refused", "Callers turned away since their receiver began.", labels=["reason"]
     )

@@ -271,12 +271,14 @@ class TestAudit:
             with database.read() as session:
                 (instance,) = presence.alive(session)
             assert "cannot be reached" in instance.info["problem"]
+            assert instance.info["audit_waiting"] == 1
             with repository(port=audit.port) as there:
                 duties.tell_repository()
                 assert len(there.messages) == 1
             with database.read() as session:
                 (instance,) = presence.alive(session)
             assert instance.info["problem"] is None
+            assert instance.info["audit_waiting"] == 0
 
     def test_what_retention_takes_untold_is_told_as_lost(self, told, database, store):
         settings, read = told

@@ -97,3 +97,10 @@ def test_figures_are_there_when_the_database_is_not(
     answer = visitor.get("/metrics")
     assert answer.status_code == 200
     assert "cxr_sr_database_up 0.0" in answer.text
+
+
+def test_audit_entries_that_wait_for_their_repository_are_counted(
+    visitor: Person, database: Database
+) -> None:
+    with presence.Presence(database, "scheduler", {"audit_waiting": 7}):
+        assert "cxr_sr_audit_waiting 7.0" in visitor.get("/metrics").text
