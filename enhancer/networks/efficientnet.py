@@ -97,7 +97,7 @@ def trained(repeats: tuple[int, ...], weights: Path) -> EfficientNetLite:
     try:
         network.load_state_dict({key: state[key] for key in network.state_dict() if key in state})
     except RuntimeError as error:
-        raise DataError(f"{weights.name} does not hold the weights of this network.") from error
+        raise DataError(f"{weights.name} does not hold the weights of EfficientNet-Lite.") from error
     return network.eval().requires_grad_(False)
 
 

@@ -6,7 +6,8 @@ import torch
 
 from enhancer.errors import DataError
 from enhancer.evaluation import judge as judging
-from enhancer.evaluation.judge import BLOCKS, FEATURES, Judge, Network, weights_file
+from enhancer.evaluation.judge import FEATURES, Judge, weights_file
+from enhancer.networks.efficientnet import LITE0, EfficientNetLite, SameConv2d
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def images():
 def untrained(tmp_path):
     """A file of weights as the distribution has it, with chance in it and a head that is not looked at."""
     torch.manual_seed(1)
-    state = Network().state_dict() | {"_fc.weight": torch.zeros(2, 2)}
+    state = EfficientNetLite(LITE0).state_dict() | {"_fc.weight": torch.zeros(2, 2)}
     torch.save(state, tmp_path / "weights.pth")
     return tmp_path / "weights.pth"
 
@@ -38,7 +39,7 @@ def test_the_paired_distance_is_the_sum_over_layers_of_the_mean_over_pixels(imag
     network = Judge(untrained).network
     pair = torch.from_numpy(np.stack(images[:1] + images[-1:]))[:, None].repeat(1, 3, 1, 1) * 2 - 1
     with torch.no_grad():
-        stem, blocks = network(pair)
+        stem, *blocks = network(pair)
     expected = 0.0
     for level in (stem, blocks[0], blocks[2], blocks[4], blocks[7], blocks[10]):
         a, b = (one / one.square().sum(0).sqrt().clamp_min(1e-10) for one in level)
@@ -50,7 +51,7 @@ def test_the_paired_distance_is_the_sum_over_layers_of_the_mean_over_pixels(imag
 def test_a_patch_vector_is_the_mean_of_the_features_over_its_64_pixels(images, untrained):
     found = Judge(untrained)
     with torch.no_grad():
-        _, blocks = found.network(torch.from_numpy(images[2])[None, None].repeat(1, 3, 1, 1) * 2 - 1)
+        _, *blocks = found.network(torch.from_numpy(images[2])[None, None].repeat(1, 3, 1, 1) * 2 - 1)
     _, vectors = found.look([images[0], images[2]])
     second_row_third_column = blocks[4][0, :, 8:16, 16:24].mean(dim=(1, 2)).numpy()
     assert vectors[1][5, :40] == pytest.approx(second_row_third_column, abs=1e-5)
@@ -59,7 +60,7 @@ def test_a_patch_vector_is_the_mean_of_the_features_over_its_64_pixels(images, u
 def test_padding_is_tensorflows_same():
     torch.manual_seed(2)
     for kernel, stride, side in [(3, 2, 8), (5, 2, 9), (5, 1, 7), (3, 2, 7)]:
-        convolution = judging._Same(1, 1, kernel, stride, bias=False)
+        convolution = SameConv2d(1, 1, kernel, stride, bias=False)
         convolution.requires_grad_(False)
         image = torch.rand(1, 1, side, side)
         out = convolution(image)
@@ -88,10 +89,10 @@ def test_a_file_of_other_weights_and_none_at_all_are_refused(tmp_path, monkeypat
 def test_the_network_with_its_real_weights_tells_blur_from_truth(images):
     """Its stem is a bank of edge filters: a blurred image differs more than a slightly brighter one."""
     network = Judge()
-    assert len(BLOCKS) == 11
+    assert len(network.network._blocks) == 11
     truth = images[2]
-    blurred = np.float32(
-        (truth + np.roll(truth, 1, 0) + np.roll(truth, 1, 1) + np.roll(truth, (1, 1), (0, 1))) / 4
+    blurred = np.asarray(
+        (truth + np.roll(truth, 1, 0) + np.roll(truth, 1, 1) + np.roll(truth, (1, 1), (0, 1))) / 4, np.float32
     )
     (blur, brighter), _ = network.look([truth, blurred, truth + np.float32(0.01)])
     assert blur > 5 * brighter > 0
