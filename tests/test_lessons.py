@@ -35,7 +35,9 @@ def test_every_thread_has_a_test() -> None:
 
 
 def test_every_test_that_is_named_for_a_thread_stands_on_the_page() -> None:
-    threads = "|".join(("adit", "cornerstone", "dcm4chee", "fo_dicom", "karnak", "mercure", "pynetdicom"))
+    threads = "|".join(
+        ("adit", "cornerstone", "dcm4chee", "dicomhawk", "fo_dicom", "karnak", "mercure", "pynetdicom")
+    )
     named = {name for _, name in NAMED}
     for file in (ROOT / "tests").rglob("test_*.py"):
         for name in names_in(str(file.relative_to(ROOT))):
