@@ -47,6 +47,7 @@ from tests.pacs_node.nodes import (
     CR,
     DX,
     EXPLICIT,
+    IMPLICIT,
     PATIENT,
     make_database,
     make_object,
@@ -135,6 +136,18 @@ def test_what_is_said_of_further_negotiation_holds(tmp_path, doc):
         assert f"{theirs.maximum_length} bytes" == said(doc, "Largest PDU that is received")
         assert store_object(assoc, make_object())[0] == 0x0000
         assoc.release()
+
+
+@pytest.mark.parametrize("proposed", [(IMPLICIT, EXPLICIT), (EXPLICIT, IMPLICIT)])
+def test_of_the_syntaxes_that_a_caller_proposes_the_first_is_accepted(tmp_path, proposed):
+    ae = AE(ae_title="MODALITY")
+    ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
+    with receiving(make_settings(tmp_path, dicom=PATIENT)) as node:
+        cx = build_context(CR, list(proposed))
+        assoc = ae.associate("127.0.0.1", node.port, contexts=[cx], ae_title="CXR_SR")
+        (accepted,) = assoc.accepted_contexts
+        assoc.release()
+    assert accepted.transfer_syntax == [proposed[0]]
 
 
 def said(doc, parameter: str) -> str:
