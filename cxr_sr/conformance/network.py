@@ -88,9 +88,10 @@ def _acceptance(doc: Document) -> None:
     doc.text(
         """Callers are admitted by AE title and IP address (`dicom.allow`); with no list, only from the
         same machine. They must call one of our AE titles. A connection over TLS must shake hands before
-        that. Of the transfer syntaxes that a caller proposes for a presentation context, the first that
-        stands in our table is accepted. Storage Commitment is accepted of callers in the role of SCU
-        where `dicom.storage_commitment` is on, and of archives in the role of SCP."""
+        that. Of the transfer syntaxes that a caller proposes for one presentation context, that is
+        accepted which stands first in our table, whatever the caller's order. Storage Commitment is
+        accepted of callers in the role of SCU where `dicom.storage_commitment` is on, and of archives
+        in the role of SCP."""
     )
     doc.table(
         "Presentation contexts accepted",

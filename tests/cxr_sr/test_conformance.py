@@ -138,8 +138,15 @@ def test_what_is_said_of_further_negotiation_holds(tmp_path, doc):
         assoc.release()
 
 
-@pytest.mark.parametrize("proposed", [(IMPLICIT, EXPLICIT), (EXPLICIT, IMPLICIT)])
-def test_of_the_syntaxes_that_a_caller_proposes_the_first_is_accepted(tmp_path, proposed):
+@pytest.mark.parametrize(
+    ("proposed", "expected"),
+    [
+        ((IMPLICIT, EXPLICIT), EXPLICIT),
+        ((EXPLICIT, IMPLICIT), EXPLICIT),
+        ((codecs.JPEG_BASELINE, codecs.JPEG_2000_LOSSLESS), codecs.JPEG_2000_LOSSLESS),
+    ],
+)
+def test_of_several_proposed_syntaxes_ours_is_the_choice(tmp_path, proposed, expected):
     ae = AE(ae_title="MODALITY")
     ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = 60
     with receiving(make_settings(tmp_path, dicom=PATIENT)) as node:
@@ -147,7 +154,7 @@ def test_of_the_syntaxes_that_a_caller_proposes_the_first_is_accepted(tmp_path, 
         assoc = ae.associate("127.0.0.1", node.port, contexts=[cx], ae_title="CXR_SR")
         (accepted,) = assoc.accepted_contexts
         assoc.release()
-    assert accepted.transfer_syntax == [proposed[0]]
+    assert accepted.transfer_syntax == [expected]
 
 
 def said(doc, parameter: str) -> str:
