@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
+from pydicom.charset import convert_encodings
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -157,10 +158,13 @@ def known_of(source: Source) -> Dataset:
 
 def _patient_and_study(about: Dataset) -> Dataset:
     """What says whom and what it is about, untouched: names keep their bytes and their character set."""
-    ds = Dataset()
+    encodings = convert_encodings(about.get("SpecificCharacterSet") or "ISO_IR 6")
+    ds = Dataset({}, parent_encoding=encodings)
+    ds.set_original_encoding(False, True, encodings)  # so that what was read is written byte for byte
     for keyword in _PATIENT_AND_STUDY:
-        if keyword in about:
-            ds[keyword] = about[keyword]
+        element = about.get_item(keyword) if keyword in about else None
+        if element is not None:
+            ds[keyword] = element
     for keyword in _TYPE_2:
         if keyword not in ds:
             setattr(ds, keyword, "")

@@ -16,8 +16,8 @@ from pacs_node.soundness.pair import Pair, canonical, numbers, texts
 
 RULES = Rules()
 CLOSE = 0.12
-"""How far the reduced result may be from the source, as part of its grey range: a mirrored chest is at 0.2, a
-shipped model at 0.01. How faithful a model is says its consistency, not this rule..."""
+"""How far the reduced result may be from the source, as part of its grey range: a mirrored chest is at 0.2,
+what a trained model makes far below 0.01. How faithful it is says its consistency, not this rule..."""
 WINDOWS, BESIDE_A_LABEL = 95, 50
 """...in so many of 100 windows: fewer where a label may cover the others."""
 _SMALLEST = 8

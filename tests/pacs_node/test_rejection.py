@@ -101,3 +101,15 @@ def test_every_code_of_a_note_stands_in_the_table_of_codes(tmp_path):
         for keyword in ("ConceptNameCodeSequence", "ConceptCodeSequence"):
             for item in ds.get(keyword) or []:
                 assert (item.CodeValue, item.CodeMeaning) in listed
+
+
+@pytest.mark.filterwarnings("ignore")  # of pydicom, on a name that is not in its character set
+def test_a_name_that_cannot_be_read_is_in_the_note_byte_for_byte(tmp_path):
+    name = "Müller^Jörg".encode("latin-1")
+    path = variants.in_character_set("ISO_IR 192", name, tmp_path / "source.dcm")
+
+    note = note_about(dcmread(path), tmp_path)
+
+    element = note.get_item("PatientName")
+    assert element is not None
+    assert element.value.rstrip(b" ") == name
