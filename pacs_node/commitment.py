@@ -56,6 +56,22 @@ REASONS: tuple[Reason, ...] = (
 """PS3.3 C.14.1.1; the conformance statement prints them. Another one counts as a processing failure."""
 
 
+ANSWERS: tuple[tuple[int, str, str], ...] = (
+    (statuses.SUCCESS, "Success", "a request is on stable storage, or a report written down"),
+    (statuses.PROCESSING_FAILURE, "Processing failure", "an error without a status of its own"),
+    (statuses.NO_SUCH_INSTANCE, "No such SOP instance", "another than the one instance of the service"),
+    (
+        statuses.INVALID_ARGUMENT, "Invalid argument value",
+        "a data set without what the service needs, an unknown transaction, or a UID that is in use",
+    ),
+    (statuses.NO_SUCH_SOP_CLASS, "No such SOP class", "SOP class of command and presentation context differ"),
+    (statuses.NO_SUCH_ACTION, "No such action type", "another than a request for commitment"),
+    (statuses.UNRECOGNISED_OPERATION, "Unrecognised operation", "commitment is not offered to callers"),
+    (statuses.RESOURCE_LIMITATION, "Resource limitation", "the database does not answer"),
+)  # fmt: skip
+"""What we answer to N-ACTION and N-EVENT-REPORT: status, name, when. The conformance statement prints it."""
+
+
 def context() -> PresentationContext:
     """The service as it is proposed and accepted."""
     return build_context(SOP_CLASS, [codecs.EXPLICIT_VR_LITTLE_ENDIAN, codecs.IMPLICIT_VR_LITTLE_ENDIAN])

@@ -44,7 +44,7 @@ def write(doc: Document) -> None:
             ("Largest PDU that is received", f"{dicom.max_pdu} bytes"),
             ("Associations accepted at once", str(dicom.max_associations)),
             ("Of these, from one address", str(dicom.max_associations_per_peer)),
-            ("Associations opened at once", "one for each destination and one for each fetch"),
+            ("Associations opened at once", "one or two for each destination, one for each fetch"),
             ("Asynchronous operations window", "not proposed; one operation at a time is accepted"),
             ("SOP class extended negotiation", "none"),
             ("SCP/SCU role selection", "proposed for C-GET and commitment reports; accepted for the latter"),
@@ -143,6 +143,15 @@ def _dimse(doc: Document) -> None:
         "C-STORE responses that we get",
         ("status", "name", "the delivery is"),
         [(hexadecimal(row.first, row.last), row.name, row.verdict.value) for row in statuses.TABLE],
+    )
+    doc.table(
+        "N-ACTION and N-EVENT-REPORT responses that we give",
+        ("status", "name", "when"),
+        [(f"0x{status:04X}", name, when) for status, name, when in commitment.ANSWERS],
+    )
+    doc.text(
+        """N-ACTION responses that we get are read as those of C-STORE: stored means that the question was
+        taken, failed for good that the delivery fails."""
     )
     doc.table(
         "Failure reasons of storage commitment",

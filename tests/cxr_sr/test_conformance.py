@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -312,6 +313,22 @@ def test_every_status_that_is_answered_and_understood_stands_in_the_statement(do
     ours = {row[0] for row in table(doc, "C-STORE responses that we give")}
     assert ours == {f"0x{row.first:04X}" for row in statuses.TABLE if row.ours}
     assert len(table(doc, "C-STORE responses that we get")) == len(statuses.TABLE)
+
+
+def test_every_answer_of_the_code_stands_in_one_of_the_tables(doc):
+    """Each `Answer(statuses.NAME, ...)` of the receiver and of the storage commitment service."""
+    store = {row[0] for row in table(doc, "C-STORE responses that we give")}
+    service = {row[0] for row in table(doc, "N-ACTION and N-EVENT-REPORT responses that we give")}
+    told = {
+        file: set(re.findall(r"Answer\(\s*statuses\.([A-Z_]+)", (ROOT / "pacs_node" / file).read_text()))
+        for file in ("commitment_scp.py", "commitment_scu.py", "scp.py", "receiver.py", "received.py")
+    }
+    assert all(told.values())
+    for file, names in told.items():
+        codes = {f"0x{getattr(statuses, name):04X}" for name in names}
+        assert codes <= (service if file.startswith("commitment") else service | store), file
+    used = {f"0x{getattr(statuses, name):04X}" for names in told.values() for name in names}
+    assert service | store == used | {"0x0110"}  # what has no status of its own
 
 
 def test_the_attributes_of_results_are_those_of_the_recipe(doc):
