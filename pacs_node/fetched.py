@@ -117,6 +117,8 @@ class Basket:
             received.incoming.discard()
         if answer.status == statuses.SUCCESS:
             self.received += 1
+        elif received.incoming.size > received.incoming.max_bytes:
+            self.refused.append(answer.comment or "it is too large")
         elif statuses.row(answer.status).verdict is statuses.Verdict.RETRY:
             self.trouble = answer.comment
         else:

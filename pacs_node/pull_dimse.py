@@ -275,20 +275,39 @@ class _Storing(DIMSEServiceProvider):
         self._command = bytearray()
         self._receiving: Received | None = None
         self._answer_bytes = 0
+        self.trouble: str | None = None
+        """Why the association was aborted by us."""
 
     def receive_primitive(self, primitive: P_DATA) -> None:
         """Take a P-DATA of the archive. What makes no sense aborts the association (Evt19)."""
         try:
             for context_id, fragment in primitive.presentation_data_value_list:
                 self._take(context_id, fragment)
-        except (CommandError, Flood):
-            self.discard()
-            self.dul.event_queue.put("Evt19")
+        except CommandError as error:
+            self._abort(f"the archive sent {error}")
+        except Flood:
+            largest = self.basket.settings.dicom.max_object_bytes
+            self._abort(f"the archive sends an object of far more than {largest} bytes")
+
+    def _abort(self, why: str) -> None:
+        """End the association, and wake whoever waits for a message of it."""
+        self.trouble = why
+        self.discard()
+        self.dul.event_queue.put("Evt19")
+        self.msg_queue.put((None, None))
 
     def get_msg(self, block: bool = False) -> Any:
-        """The next message that is no C-STORE request; those are answered here."""
+        """The next message that is no C-STORE request; those are answered here.
+
+        Raises :class:`Broken`, :class:`Refused`. The association's own thread, which never blocks, gets none:
+        it asks when the retrieval has ended.
+        """
+        if not block:
+            return None, None
         while True:
-            context_id, message = super().get_msg(block)
+            context_id, message = super().get_msg(block=True)
+            if self.trouble:  # the library would abort once more, which ends its thread with a traceback
+                raise Refused(self.trouble)
             item: Any = message
             if not isinstance(item, Received):
                 return context_id, message

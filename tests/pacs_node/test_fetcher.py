@@ -260,13 +260,16 @@ def test_what_cannot_be_read_is_said_and_the_rest_is_taken(tmp_path):
 def test_an_object_larger_than_allowed_is_refused_and_leaves_nothing(tmp_path):
     shelf = Shelf()
     study = shelf.add()
-    big = make_object(size=512)
+    big = make_object(size=640)
     shelf.wado[study] = lambda _: parts(whole(big))
     limit = {"max_object_bytes": 1 << 19}
     with web_peer(shelf) as peer, working(tmp_path, web(peer), dicom=limit, max_attempts=1) as work:
-        number = work.batch(study)
-        assert work.until(lambda: work.items(number)[0][2])
-        assert work.sources() == []
+        number = work.batch(study, shelf.add())
+        assert work.finished(number)
+        ((state, received, reason), other) = work.items(number)
+        assert (state, received, "more than 524288 bytes" in reason) == ("failed", 0, True)
+        assert other == ("fetched", 1, None)
+        assert len(work.sources()) == 1
         assert [p for p in work.store.spool.rglob("*.part") if p.is_file()] == []
 
 
