@@ -331,6 +331,13 @@ def test_every_answer_of_the_code_stands_in_one_of_the_tables(doc):
     assert service | store == used | {"0x0110"}  # what has no status of its own
 
 
+def test_every_status_of_a_retrieval_that_the_code_tells_apart_stands_in_the_statement(doc):
+    rows = " ".join(row[0] for row in table(doc, "C-FIND, C-GET and C-MOVE responses that we get"))
+    known = set(re.findall("0x[0-9A-F]{4}", (ROOT / "pacs_node" / "pull_dimse.py").read_text()))
+    assert "0xA801" in known
+    assert {status for status in known if status not in rows} == set()
+
+
 def test_the_attributes_of_results_are_those_of_the_recipe(doc):
     assert annexes.HOW_WRITTEN.keys() == set(recipe.WRITTEN)
     gone = {keyword for keywords in recipe.GONE.values() for keyword in keywords}
