@@ -67,9 +67,9 @@ def derive(
     provenance.tell_source(ds)
     provenance.tell_equipment(ds, how, source_is_ours=source_is_ours)
     provenance.tell_times(ds, how)
-    provenance.tell_lossy_history(
-        ds, transfer_syntax, stored_bytes, source.rows * source.columns * source.bits_allocated // 8
-    )
+    samples = 3 if str(header.get("PhotometricInterpretation") or "") in colour.THREE_SAMPLES else 1
+    pixel_bytes = source.rows * source.columns * source.bits_allocated // 8 * samples
+    provenance.tell_lossy_history(ds, transfer_syntax, stored_bytes, pixel_bytes)
     provenance.tell_derivation(ds, how, left_out)
     provenance.warn_reader(ds, how)
 

@@ -210,3 +210,19 @@ def test_a_job_on_grey_in_colour_is_done_and_one_on_colour_skipped(tmp_path):
         assert done.state is JobState.DONE
         assert clinic.result(done).PhotometricInterpretation == "MONOCHROME2"
         assert (skipped.state, skipped.reason_code) == (JobState.SKIPPED, "colour")
+
+
+def test_the_ratio_of_lossy_colour_counts_three_samples(tmp_path):
+    ds = variants.in_colour(doubled(grey()), "YBR_FULL_422")
+    stream = bytes(imagecodecs.jpeg8_encode(doubled(grey()), level=90))
+    ds.PixelData = encapsulate([stream])
+    ds["PixelData"].is_undefined_length = True
+    ds.file_meta.TransferSyntaxUID = UID(codecs.JPEG_BASELINE)
+    path = variants.written(ds, tmp_path / "source.dcm")
+
+    source, derived = through_files(path, tmp_path / "derived.dcm")
+
+    check_derived(source, derived, 2)
+    assert derived.LossyImageCompression == "01"
+    expected = 3 * grey().size / len(stream)
+    assert abs(float(derived.LossyImageCompressionRatio) - expected) < 0.02 * expected
