@@ -18,7 +18,7 @@ from enhancer.domain import Domain
 from enhancer.errors import ModelInputError, ModelOutputError
 from enhancer.modelfile import ModelFile, locate, read_model
 from enhancer.normalise import affine_of
-from enhancer.resample import enlarged
+from enhancer.resample import enlarged, reduced
 from enhancer.tiling import plan, with_halo
 
 Float32 = npt.NDArray[np.float32]
@@ -103,6 +103,11 @@ class NetworkModel(Model):
         )
 
     def _enhance(self, lr: Float32, scale: int, progress: Progress) -> Float32:
+        """The enlargement with the network's residual, then one step of back-projection.
+
+        What the result, reduced, lacks of its source is enlarged and added (Irani and Peleg 1991, "Improving
+        resolution by image registration"): the network may only fill in what the source cannot hold.
+        """
         height, width = lr.shape
         affine = affine_of(lr)
         x = affine.forward(lr)
@@ -119,7 +124,7 @@ class NetworkModel(Model):
                 inner * np.float32(affine.gain)
             )
             progress(index / len(tiles))
-        return sr
+        return sr + enlarged(lr - reduced(sr, scale), scale)
 
     @torch.inference_mode()
     def _residual(self, x: Float32, scale: int) -> Float32:

@@ -11,9 +11,9 @@ import torch
 import enhancer
 from enhancer import modelfile
 from enhancer.device import cpu_has_bfloat16, place
-from enhancer.networks.generator import enlarge
+from enhancer.networks.generator import enlarge, reduce
 from enhancer.normalise import affine_of
-from enhancer.resample import enlarged
+from enhancer.resample import enlarged, reduced
 
 
 @pytest.mark.parametrize("scale", [2, 4])
@@ -61,7 +61,7 @@ def test_half_precision_carries_only_the_residual(small_model_file, radiograph):
     network._network.lower(torch.bfloat16)  # type: ignore[attr-defined]
     half = network.enhance(radiograph, 4)
     residual = np.abs(exact - enlarged(radiograph, 4)).max()
-    assert 0 < np.abs(half - exact).max() < 0.02 * residual
+    assert 0 < np.abs(half - exact).max() < 0.05 * residual
 
 
 def test_a_flat_image_stays_nearly_flat(small_model_file):
@@ -209,5 +209,14 @@ def test_in_float32_the_shipped_model_agrees_with_float64_to_half_a_step_of_sixt
     exact = torch.from_numpy(image).double()[None, None]
     with torch.inference_mode():
         expected = enlarge(exact, 4) + generator((exact - affine.offset) / affine.gain, 4) * affine.gain
+        expected += enlarge(exact - reduce(expected, 4), 4)
     found = enhancer.load("srresnet", "cpu", precision="float32").enhance(image, 4)
     assert np.abs(found - expected[0, 0].numpy()).max() < 0.5 / 65535
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_a_result_gives_its_source_back(radiograph, scale):
+    sr = enhancer.load("srgan", "cpu").enhance(radiograph, scale)
+    left = np.abs(reduced(sr, scale) - radiograph).mean()
+    bicubic = np.abs(reduced(enlarged(radiograph, scale), scale) - radiograph).mean()
+    assert left < 0.25 * bicubic
