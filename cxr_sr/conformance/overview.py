@@ -7,7 +7,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from cxr_sr.conformance import web
 from cxr_sr.conformance.document import Document
 from cxr_sr.conformance.words import code, sop_class, yes
-from pacs_node import codecs, commitment, identity, pull_dimse, receiver, recipe, transcode
+from pacs_node import codecs, colour, commitment, decode, identity, pull_dimse, receiver, recipe, transcode
 from pacs_node.consignment import KEY_OBJECT_SELECTION
 
 
@@ -34,10 +34,12 @@ def write(doc: Document) -> None:
         ]
         + [(*sop_class(KEY_OBJECT_SELECTION), "N", "N", "Y", "Y")],
     )
+    grey, coloured = ", ".join(decode.PHOTOMETRIC), ", ".join((*colour.THREE_SAMPLES, colour.PALETTE))
     doc.text(
-        """Each image has one frame and one sample a pixel of 8 to 16 bits; grey values written as colour
-        in Secondary Capture objects are read too. An object that cannot be enhanced is stored all the
-        same and skipped with the reason. Key Object Selection documents are rejection notes (IHE IOCM)."""
+        f"""Images have one frame of up to 16 bits, signed or not, {grey}. Grey that is written as
+        {coloured} is read too, and its result is MONOCHROME2; what is coloured, or has several frames,
+        is stored and skipped with the reason, as is whatever else cannot be enhanced. Key Object
+        Selection documents are rejection notes (IHE IOCM)."""
     )
     doc.table(
         "Transfer syntaxes",
