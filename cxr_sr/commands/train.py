@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import click
@@ -25,6 +26,9 @@ def train(config: Path, resume: bool) -> None:
     from cxr_sr.stored import STORED_SUFFIXES, StoredReader
     from enhancer.train import train as run
 
+    # a shell ignores SIGINT for what runs in the background, and SIGTERM would lose minutes of work
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     with StoredReader() as reader:
         outcome = run(config, resume=resume, reader=reader, suffixes=STORED_SUFFIXES)
     figures = ", ".join(f"{name} {value:.3f}" for name, value in outcome.figures.items())
