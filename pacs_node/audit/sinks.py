@@ -134,7 +134,8 @@ class SyslogSink:
     def _end(self, connection: socket.socket) -> None:
         """Say that nothing more comes and wait for the peer to say the same.
 
-        A peer that just closes has read our end; a reset or an alert means that it has not.
+        A peer that just closes has read our end; a reset or an alert means that it has not (with TLS 1.3 a
+        certificate is refused as late as this, and what follows is a socket that is no longer connected).
         """
         try:
             if isinstance(connection, ssl.SSLSocket):
@@ -147,13 +148,9 @@ class SyslogSink:
             if not self._told:
                 log.warning("audit.unconfirmed", why="the repository does not end connections")
             self._told = True
-        except ConnectionResetError:
-            raise
         except ssl.SSLError as error:
             if error.reason != "APPLICATION_DATA_AFTER_CLOSE_NOTIFY":
                 raise  # with TLS 1.3 a certificate of ours is refused only now
-        except OSError:  # closed by the peer meanwhile, in one way or another
-            return
 
 
 def frame(message: bytes, *, now: datetime) -> bytes:

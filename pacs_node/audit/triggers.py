@@ -89,7 +89,7 @@ TRIGGERS: tuple[Trigger, ...] = (
     ),
 )  # fmt: skip
 
-SILENT: tuple[str, ...] = ("destination.echo", "archive.echo", "batch.*")
+SILENT: tuple[str, ...] = ("*.echo", "batch.*")
 """Actions of the trail that no message is made of: they move no patient data, or other rows tell of it."""
 
 

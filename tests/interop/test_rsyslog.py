@@ -81,9 +81,9 @@ def test_rsyslog_takes_every_message_whole(tmp_path, repository, authority):
             detail = {"calling": "STRANGER", "why": f"number {number}, \u5c71\u7530"}
             audit.record(session, "receiver", "association.refused", address="192.0.2.9", detail=detail)
         audit.record(session, "anna", "login", address="192.0.2.1")
-    assert exporter.run() == 31
+    assert eventually(told, 60)
     database.close()
-    assert eventually(lambda: written.exists() and len(written.read_bytes().splitlines()) == 31, 60)
+    assert eventually(lambda: written.exists() and len(set(written.read_bytes().splitlines())) == 31, 60)
     for line in written.read_bytes().splitlines():
         head, _, message = line.partition(b"<?xml")
         assert head.replace(b"\xef\xbb\xbf", b"").split() == [b"85", b"cxr-sr", b"DICOM+RFC3881"]
@@ -93,17 +93,17 @@ def test_rsyslog_takes_every_message_whole(tmp_path, repository, authority):
 def test_rsyslog_takes_nothing_of_a_node_without_a_certificate(repository, authority):
     port, written = repository
     assert eventually(lambda: _answers(port, authority), 60)
-    assert eventually(lambda: written.exists() and written.read_bytes().count(b"\n") == 1, 60)
+    assert eventually(lambda: written.exists() and b"somebody" in written.read_bytes(), 60)
     with pytest.raises(SinkError):
         sink(port, authority, ours=False).send([b"<?xml <nobody/>"])
-    sink(port, authority).send([b"<?xml <somebody/>"])
-    assert eventually(lambda: written.read_bytes().count(b"\n") == 2, 60)
+    assert eventually(lambda: _answers(port, authority, b"<?xml <another/>"), 60)
+    assert eventually(lambda: b"another" in written.read_bytes(), 60)
     assert b"nobody" not in written.read_bytes()
 
 
-def _answers(port: int, authority: Authority) -> bool:
+def _answers(port: int, authority: Authority, message: bytes = b"<?xml <somebody/>") -> bool:
     try:
-        sink(port, authority).send([b"<?xml <somebody/>"])
+        sink(port, authority).send([message])
     except SinkError:
         return False
     return True
