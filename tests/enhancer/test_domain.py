@@ -25,3 +25,8 @@ def test_what_is_no_domain_is_refused(text):
 def test_the_shipped_models_have_a_domain():
     for name in enhancer.shipped_names():
         assert enhancer.load(name, "cpu").info.domain is not None
+
+
+def test_the_shipped_models_bound_their_errors_at_both_scales():
+    for name in enhancer.shipped_names():
+        assert set(enhancer.load(name, "cpu").bounds) == {2, 4}
