@@ -32,8 +32,8 @@ def shipped(tmp_path, monkeypatch, small_model_file):
     Image.fromarray(noise).resize((300, 300), Image.Resampling.BICUBIC).save(data / "a.png")
     # of patient 4 the hash says `dev`
     (tmp_path / "SOURCES.csv").write_text("file,split,patient\nval/nih_512/a.png,val,patient 4\n")
-    dev = {"split": "val", "shown": ("dev", "val")}
-    runs = (card.Run("main", "native", 4, **dev), card.Run("x2", "native", 2, **dev))
+    shown = ("dev", "val")
+    runs = (card.Run("main", "native", 4, "val", shown), card.Run("x2", "native", 2, "val", shown))
     monkeypatch.setattr(card, "RUNS", runs)
     return folder
 
@@ -75,7 +75,7 @@ def test_the_card_shows_the_summary_of_the_physical_test(shipped, arguments, mon
         asked.append((model.info.name, len(images), scale))
 
     monkeypatch.setattr(card, "assess", quick)
-    monkeypatch.setattr(card.physics, "summary", lambda found: "what survives")
+    monkeypatch.setattr("enhancer.card.physics.summary", lambda found: "what survives")
     for _ in range(2):
         assert card.main([*arguments, "--skip", "x2"]) == 0
     assert "### Physical test\n\nwhat survives" in (shipped / "small.md").read_text()

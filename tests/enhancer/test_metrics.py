@@ -74,5 +74,5 @@ def test_ms_ssim_is_one_for_equal_images_and_falls_with_noise():
 
 
 def test_without_torchmetrics_there_is_no_ms_ssim(monkeypatch):
-    monkeypatch.setattr(metrics.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr("enhancer.metrics.importlib.util.find_spec", lambda name: None)
     assert metrics.ms_ssim() is None
