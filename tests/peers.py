@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _SBIN = ("/usr/sbin", "/usr/local/sbin", "/sbin")
 
 DCMTK = (
-    *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu", "dcmqrscp"),
+    *("storescu", "dcmsend", "echoscu", "storescp", "findscu", "movescu", "getscu", "dcmqrscp"),
     *(
         "dcmdump",
         "dcmconv",
