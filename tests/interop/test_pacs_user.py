@@ -42,16 +42,9 @@ def test_a_study_routed_from_the_archive_by_movescu_is_found_by_findscu_and_fetc
         job = hospital.finished(header.SOPInstanceUID)
     assert (job.state, job.reason) == (JobState.DONE, None)
 
-    series = (
-        "-k",
-        "QueryRetrieveLevel=SERIES",
-        *study[2:],
-        "-k",
-        "SeriesInstanceUID",
-        "-k",
-        "SeriesDescription",
-    )
-    found = dcmtk("findscu", "-v", "-S", *series, *peer)
+    level = ("-k", "QueryRetrieveLevel=SERIES", *study[2:])
+    wanted = ("-k", "SeriesInstanceUID", "-k", "SeriesDescription")
+    found = dcmtk("findscu", "-v", "-S", *level, *wanted, *peer)
     assert job.result_series_uid in found.stdout
     assert header.SeriesInstanceUID in found.stdout
     assert "AI" in found.stdout
