@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,18 +93,18 @@ def test_rsyslog_takes_every_message_whole(tmp_path, repository, authority):
 
 def test_rsyslog_takes_nothing_of_a_node_without_a_certificate(repository, authority):
     port, written = repository
-    assert eventually(lambda: _answers(port, authority), 60)
-    assert eventually(lambda: written.exists() and b"somebody" in written.read_bytes(), 60)
+    assert eventually(lambda: _has_told(port, authority, written, b"somebody"), 60)
     with pytest.raises(SinkError):
         sink(port, authority, ours=False).send([b"<?xml <nobody/>"])
-    assert eventually(lambda: _answers(port, authority, b"<?xml <another/>"), 60)
-    assert eventually(lambda: b"another" in written.read_bytes(), 60)
+    assert eventually(lambda: _has_told(port, authority, written, b"another"), 60)
     assert b"nobody" not in written.read_bytes()
 
 
-def _answers(port: int, authority: Authority, message: bytes = b"<?xml <somebody/>") -> bool:
-    try:
-        sink(port, authority).send([message])
-    except SinkError:
-        return False
-    return True
+def _has_told(port: int, authority: Authority, written: Path, word: bytes) -> bool:
+    """Send a message with a word in it; whether one has been written so far.
+
+    A message may be told twice, as a repository that starts sometimes ends a connection that it has read from.
+    """
+    with contextlib.suppress(SinkError):
+        sink(port, authority).send([b"<?xml <" + word + b"/>"])
+    return written.exists() and word in written.read_bytes()
