@@ -103,7 +103,7 @@ def test_rsyslog_takes_nothing_of_a_node_without_a_certificate(repository, autho
 def _has_told(port: int, authority: Authority, written: Path, word: bytes) -> bool:
     """Send a message with a word in it; whether one has been written so far.
 
-    A message may be told twice, as a repository that starts sometimes ends a connection that it has read from.
+    A message may be told twice: a repository that starts sometimes cuts a connection that it has read from.
     """
     with contextlib.suppress(SinkError):
         sink(port, authority).send([b"<?xml <" + word + b"/>"])
