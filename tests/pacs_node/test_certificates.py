@@ -34,7 +34,7 @@ def test_each_file_is_looked_at_once_and_told_with_all_who_use_it(authority):
     assert ca.keys == ("dicom.tls.ca", "destination pacs: tls_ca", "archive old: tls_ca")
     assert (own.subject, ca.subject) == ("server", "Test Authority")
     assert own.until is not None
-    assert abs(own.until - NOW - timedelta(days=90)) < timedelta(minutes=5)
+    assert abs(own.until - datetime.now(UTC) - timedelta(days=90)) < timedelta(minutes=5)
 
 
 def test_of_a_chain_the_first_end_counts_and_of_authorities_the_last(authority, tmp_path):

@@ -8,7 +8,7 @@ import torch
 
 import enhancer
 from enhancer import IdentityModel, modelfile
-from enhancer.networks.generator import Generator, Tail, enlarge
+from enhancer.networks.generator import Generator, Tail, enlarge, reduce
 from enhancer.normalise import affine_of
 from pacs_node import codecs, decode, stored
 from pacs_node.enhancement import enhance_image
@@ -183,5 +183,6 @@ def _in_float64(generator, image, photometric):
     lr = torch.from_numpy(exact)[None, None]
     with torch.inference_mode():
         sr = enlarge(lr, 2) + generator((lr - affine.offset) / affine.gain, 2) * affine.gain
+        sr += enlarge(lr - reduce(sr, 2), 2)
     values = sr[0, 0].numpy()
     return (1 - values if photometric == "MONOCHROME1" else values) * (high - low) + low
