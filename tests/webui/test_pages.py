@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from db import Database
-from db.models import WebSession
+from db.models import Result, WebSession
 from db.objects import ObjectStore
 from db.types import utcnow
 from tests.webui.conftest import PACS, Person, dicom
@@ -61,6 +61,24 @@ def test_patient_data_stand_on_pages_but_in_no_title_and_no_link(
         marks = (NAME, "Zzyzx", PATIENT_ID, ACCESSION)
         held = [title(html), *re.findall(r'(?:href|src|action|data-api)="([^"]*)"', html)]
         assert not [text for text in held for mark in marks if mark in text]
+
+
+def test_a_result_beyond_its_model_says_so_on_its_page_and_in_the_interface(
+    anna: Person, database: Database, store: ObjectStore
+) -> None:
+    job_id = bring(anna)
+    examine(database, store, job_id)
+    finish(database, store)
+    assert "more care than others" not in anna.get(f"/jobs/{job_id}").text
+    caveat = {"code": "fine", "sentence": "Its pixels are 0.14 mm wide & finer."}
+    with database.write() as session:
+        (result,) = session.scalars(select(Result))
+        result.figures = {"caveats": [caveat], "bound": {"median": 0.021, "p99": 0.13}}
+    html = anna.get(f"/jobs/{job_id}").text
+    assert "more care than others" in html
+    assert "Its pixels are 0.14 mm wide &amp; finer." in html
+    assert "2.1 %" in html
+    assert anna.get(f"/api/v1/jobs/{job_id}").get_json()["result"]["caveats"] == [caveat]
 
 
 @pytest.mark.parametrize("wanted", ["zzyzx, marker", "marker", PATIENT_ID, ACCESSION, "1.9.1"])
