@@ -12,7 +12,18 @@ from db.models import Base, Delivery, Job, Result, Uid
 from db.types import BigId, Line, utcnow
 
 
-class LabelledResult(Base):
+class StoredObject:
+    """A DICOM object of ours in the store."""
+
+    object_key: Mapped[str] = mapped_column(String(256), unique=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    size_bytes: Mapped[int] = mapped_column(BigId)
+    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
+    series_instance_uid: Mapped[str] = mapped_column(Uid)
+    created_at: Mapped[datetime] = mapped_column(default=utcnow)
+
+
+class LabelledResult(StoredObject, Base):
     """A result with a visible label: an object of its own, as its bytes are not the result's."""
 
     __tablename__ = "labelled_result"
@@ -20,17 +31,11 @@ class LabelledResult(Base):
     result_id: Mapped[int] = mapped_column(ForeignKey("result.id"))
     label: Mapped[str] = mapped_column(String(8))
     """`overlay` or `burned`."""
-    object_key: Mapped[str] = mapped_column(String(256), unique=True)
-    sha256: Mapped[str] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(BigId)
-    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
-    series_instance_uid: Mapped[str] = mapped_column(Uid)
-    created_at: Mapped[datetime] = mapped_column(default=utcnow)
     result: Mapped[Result] = relationship()
     __table_args__ = (UniqueConstraint("result_id", "label"),)
 
 
-class RejectionNote(Base):
+class RejectionNote(StoredObject, Base):
     """A Key Object Selection document that withdraws a delivered result (IHE IOCM)."""
 
     __tablename__ = "rejection_note"
@@ -38,12 +43,6 @@ class RejectionNote(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"))
     label: Mapped[str] = mapped_column(String(8))
     """Which object it names: the result (`none`), or its copy with a label (`overlay`, `burned`)."""
-    object_key: Mapped[str] = mapped_column(String(256), unique=True)
-    sha256: Mapped[str] = mapped_column(String(64))
-    size_bytes: Mapped[int] = mapped_column(BigId)
-    sop_instance_uid: Mapped[str] = mapped_column(Uid, unique=True)
-    series_instance_uid: Mapped[str] = mapped_column(Uid)
-    created_at: Mapped[datetime] = mapped_column(default=utcnow)
     job: Mapped[Job] = relationship()
     __table_args__ = (UniqueConstraint("job_id", "label"),)
 
