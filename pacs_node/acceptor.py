@@ -16,7 +16,6 @@ import structlog
 from pynetdicom.acse import ACSE
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer
@@ -34,7 +33,7 @@ from pacs_node.commandset import (
     parse,
 )
 from pacs_node.guests import Guest
-from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check
+from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check, response_to
 from pacs_node.sockets import ClosingSocket, sever
 from pacs_node.spool import Flood, Spool
 from pacs_node.whereabouts import where
@@ -141,15 +140,7 @@ class Acceptor(Association):
             answer = self._answer(msg)
         finally:
             msg.incoming.discard()
-        rsp = C_STORE()
-        rsp.MessageIDBeingRespondedTo = msg.message_id
-        if header.is_safe_uid(msg.sop_class_uid):
-            rsp.AffectedSOPClassUID = msg.sop_class_uid
-        if header.is_safe_uid(msg.sop_instance_uid):
-            rsp.AffectedSOPInstanceUID = msg.sop_instance_uid
-        rsp.Status = answer.status
-        if answer.comment:
-            rsp.ErrorComment = answer.comment[:64]  # type: ignore[assignment]
+        rsp = response_to(msg, answer)
         self._send(rsp, context_id)
 
     def _send(self, rsp: Any, context_id: int) -> None:

@@ -12,10 +12,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from config import Settings
 from config.network import Archive
 from db import Database, batches
-from db.intake import Arrival, Origin, QueueFull, intake
-from db.objects import ObjectStore, StoreError, StoreFull
+from db.intake import Arrival, Origin
+from db.objects import ObjectStore
 from db.states import Priority
 from pacs_node import statuses
+from pacs_node.putaway import put_away
 from pacs_node.received import Answer, Caller, Received, check
 from pacs_node.spool import Spool
 
@@ -132,19 +133,10 @@ class Basket:
         origin = Origin(
             "fetch", caller.ae_title, caller.called_ae_title, caller.address or None, actor="fetcher"
         )
-        try:
-            accepted = intake(
-                self.database, self.store, arrival, origin, max_waiting=self.settings.queue.max_waiting
-            )
-        except QueueFull:
-            return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
-        except StoreFull:
-            return Answer(statuses.OUT_OF_RESOURCES, "no room on disk")
-        except StoreError:
-            return Answer(statuses.OUT_OF_RESOURCES, "the storage does not answer")
-        except SQLAlchemyError as error:
-            log.error("fetch.database", error=type(error).__name__)
-            return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+        max_waiting = self.settings.queue.max_waiting
+        accepted = put_away(self.database, self.store, arrival, origin, max_waiting=max_waiting)
+        if isinstance(accepted, Answer):
+            return accepted
         self.known += accepted.resend
         log.info("fetched", job=accepted.job_id, source=accepted.source_id, resend=accepted.resend)
         return Answer(statuses.SUCCESS)

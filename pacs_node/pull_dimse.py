@@ -12,7 +12,6 @@ from pydicom.dataset import Dataset
 from pynetdicom import build_role
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.presentation import PresentationContext, build_context
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
@@ -38,7 +37,7 @@ from pacs_node.pull import (
     StudyFound,
     of_modality,
 )
-from pacs_node.received import Received
+from pacs_node.received import Received, response_to
 from pacs_node.receiver import SOP_CLASSES
 from pacs_node.scu import association, hang_up
 from pacs_node.spool import Flood
@@ -330,13 +329,7 @@ class _Storing(DIMSEServiceProvider):
         answer = self.basket.put(received)
         if self.basket.given_up():
             raise Broken("the fetch was cancelled")
-        rsp = C_STORE()
-        rsp.MessageIDBeingRespondedTo = received.message_id
-        if header.is_safe_uid(received.sop_class_uid):
-            rsp.AffectedSOPClassUID = received.sop_class_uid
-        if header.is_safe_uid(received.sop_instance_uid):
-            rsp.AffectedSOPInstanceUID = received.sop_instance_uid
-        rsp.Status = answer.status
+        rsp = response_to(received, answer)
         self.send_msg(rsp, received.context_id)
 
     def _take(self, context_id: int, fragment: bytes) -> None:

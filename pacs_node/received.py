@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pynetdicom.dimse_primitives import C_STORE
+
 from pacs_node import header, statuses
 from pacs_node.spool import Incoming
 
@@ -70,6 +72,20 @@ class Answer:
 
     status: int
     comment: str | None = None
+
+
+def response_to(received: Received, answer: Answer) -> C_STORE:
+    """The C-STORE response; UIDs that are none are left out, as the library would fall over them."""
+    rsp = C_STORE()
+    rsp.MessageIDBeingRespondedTo = received.message_id
+    if header.is_safe_uid(received.sop_class_uid):
+        rsp.AffectedSOPClassUID = received.sop_class_uid
+    if header.is_safe_uid(received.sop_instance_uid):
+        rsp.AffectedSOPInstanceUID = received.sop_instance_uid
+    rsp.Status = answer.status
+    if answer.comment:
+        rsp.ErrorComment = answer.comment[:64]  # type: ignore[assignment]
+    return rsp
 
 
 def check(received: Received) -> Answer | None:

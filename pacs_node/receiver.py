@@ -17,14 +17,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from config import Settings
 from config.network import Peer
 from db import Database
-from db.intake import Origin, QueueFull, intake
-from db.objects import ObjectStore, StoreError, StoreFull, open_store
+from db.intake import Origin
+from db.objects import ObjectStore, open_store
 from db.presence import Presence
 from pacs_node import codecs, commitment, fetched, statuses
 from pacs_node.acceptor import Acceptor
 from pacs_node.commitment_scp import Desk
 from pacs_node.commitment_scu import take_report
 from pacs_node.normalized import Request
+from pacs_node.putaway import no_database, put_away
 from pacs_node.received import Answer, Caller, Limits, Received, Rejection
 from pacs_node.refusals import Refusals
 from pacs_node.scp import CALLED_NOT_RECOGNISED, CALLING_NOT_RECOGNISED, Server
@@ -156,8 +157,7 @@ class Receiver:
         try:
             moved = fetched.move_of(self.database, self.settings, received)
         except SQLAlchemyError as error:
-            log.error("store.database", error=type(error).__name__)
-            return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+            return no_database(error)
         arrival = fetched.arrival_of(received, moved)
         caller = received.caller
         origin = Origin(
@@ -167,17 +167,9 @@ class Receiver:
             address=caller.address,
         )
         max_waiting = self.settings.queue.max_waiting
-        try:
-            accepted = intake(self.database, self.store, arrival, origin, max_waiting=max_waiting)
-        except QueueFull:
-            return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
-        except StoreFull:
-            return Answer(statuses.OUT_OF_RESOURCES, "no room on disk")
-        except StoreError:
-            return Answer(statuses.OUT_OF_RESOURCES, "the storage does not answer")
-        except SQLAlchemyError as error:
-            log.error("store.database", error=type(error).__name__)
-            return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
+        accepted = put_away(self.database, self.store, arrival, origin, max_waiting=max_waiting)
+        if isinstance(accepted, Answer):
+            return accepted
         if moved is not None:
             fetched.count_moved(self.database, moved)
         log.info(

@@ -1,0 +1,36 @@
+"""The last step of every DICOM door: on stable storage and committed, or a status that says why not."""
+
+from __future__ import annotations
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from db import Database
+from db.intake import Accepted, Arrival, Origin, QueueFull, intake
+from db.objects import ObjectStore, StoreError, StoreFull
+from pacs_node import statuses
+from pacs_node.received import Answer
+
+log = structlog.get_logger(__name__)
+
+
+def put_away(
+    database: Database, store: ObjectStore, arrival: Arrival, origin: Origin, *, max_waiting: int
+) -> Accepted | Answer:
+    """Make an object durable and queue its job; an :class:`Answer` of A700 where that cannot be done now."""
+    try:
+        return intake(database, store, arrival, origin, max_waiting=max_waiting)
+    except QueueFull:
+        return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
+    except StoreFull:
+        return Answer(statuses.OUT_OF_RESOURCES, "no room on disk")
+    except StoreError:
+        return Answer(statuses.OUT_OF_RESOURCES, "the storage does not answer")
+    except SQLAlchemyError as error:
+        return no_database(error)
+
+
+def no_database(error: SQLAlchemyError) -> Answer:
+    """What is answered while the database fails; its own words may hold patient data and are not logged."""
+    log.error("store.database", error=type(error).__name__)
+    return Answer(statuses.OUT_OF_RESOURCES, "the database does not answer")
