@@ -180,6 +180,19 @@ class WebSettings(Section):
     )
     threads: int = Field(160, ge=4, description="Threads that serve requests; each event stream takes one.")
     max_upload_bytes: int = Field(1 << 30, ge=1 << 16, description="Largest upload request, in bytes.")
+    public_url: str | None = Field(
+        None,
+        pattern=r"^https?://[^\s/?#]+(/[^\s?#]*)?$",
+        description="Address by which people reach the pages; shared links and alerts use it.",
+    )
+    language: Literal["auto", "en", "de"] = Field(
+        "auto",
+        description="Language of the pages; auto: what the person chose, else what the browser asks for.",
+    )
+    requests_per_minute: int = Field(
+        600, ge=0, description="Requests that one API token may make in a minute; 0: any number."
+    )
+    share_days: float = Field(7.0, gt=0, description="Days after which a shared link ends, at most.")
     session_hours: float = Field(12.0, gt=0, description="Hours after which a login ends.")
     session_idle_minutes: float = Field(
         60.0, gt=0, description="Minutes of silence after which a login ends."
@@ -241,6 +254,30 @@ class AuditSettings(Section):
     source_id: str = Field("cxr-sr", min_length=1, description="What messages call this node.")
 
 
+class AlertSettings(Section):
+    urls: tuple[str, ...] = Field(
+        (),
+        description="Where alerts go, as Apprise writes it: `mailtos://USER:PASSWORD@HOST?to=ADDRESS`, "
+        "`jsons://HOST/PATH`, and others; empty: the dashboard alone shows them.",
+    )
+    check_seconds: Seconds = Field(60.0, description="Interval of the looks at what alerts are about.")
+    waiting_minutes: float = Field(30.0, gt=0, description="Age of the oldest waiting job that is told.")
+    failed_jobs: int = Field(5, ge=1, description="Jobs failed within an hour that are told.")
+    unreachable_minutes: float = Field(
+        15.0, gt=0, description="Time that a destination does not answer before it is told."
+    )
+    disk_days: float = Field(
+        7.0, gt=0, description="Days before the disk is full that are told, as forecast."
+    )
+    expiry_days: float = Field(
+        21.0, gt=0, description="Days before a certificate or a token ends that are told."
+    )
+    repeat_hours: float = Field(24.0, gt=0, description="Hours after which what still stands is told again.")
+    names: bool = Field(
+        False, description="Whether an alert names patients and accession numbers; think of who reads mail."
+    )
+
+
 class LogSettings(Section):
     level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is written."
@@ -276,6 +313,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(RetentionSettings(), description="How long things are kept.")
     scheduler: SchedulerSettings = Field(SchedulerSettings(), description="What is done by the clock.")
     audit: AuditSettings = Field(AuditSettings(), description="Audit messages to a repository.")
+    alerts: AlertSettings = Field(AlertSettings(), description="Telling people what needs them.")
     log: LogSettings = Field(LogSettings(), description="The log, on standard error.")
 
     @classmethod

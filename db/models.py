@@ -218,6 +218,7 @@ class Job(Base):
     events: Mapped[list[JobEvent]] = relationship(order_by="JobEvent.id", viewonly=True)
     __table_args__ = (
         Index("ix_job_claim", "state", "priority", "id"),
+        Index("ix_job_state", "state", "id"),
         Index("ix_job_lease", "state", "lease_expires_at"),
     )
 
@@ -314,6 +315,8 @@ class User(Base):
     outside_identity: Mapped[str | None] = mapped_column(String(256), unique=True)
     """Subject at an outside identity provider; None for local accounts."""
     must_change_password: Mapped[bool] = mapped_column(default=False)
+    language: Mapped[str | None] = mapped_column(String(8))
+    """The language that the person chose; None: what the browser asks for."""
     disabled_at: Mapped[datetime | None]
     created_at: Mapped[datetime] = mapped_column(default=utcnow)
     last_login_at: Mapped[datetime | None]

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from enhancer import noise
 from enhancer.errors import DataError
 from enhancer.normalise import Affine, affine_of
 
@@ -24,6 +25,8 @@ Split = Literal["train", "val", "dev", "report"]
 
 NATIVE_SIDE = 256
 """Side of the high-resolution image in the native protocol, pixels."""
+TRAINED_DOSES = (0.08, 0.7)
+"""Noisy patches stand for shares of the dose between these."""
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
 
 
@@ -54,6 +57,12 @@ def resize(image: Grey, height: int, width: int) -> Grey:
 def reduced(image: Grey, scale: int) -> Grey:
     """The image at one `scale`-th of its size; its sides must be multiples of `scale`."""
     return resize(image, image.shape[0] // scale, image.shape[1] // scale)
+
+
+def reduced_float(image: Float32, scale: int) -> Float32:
+    """As `reduced`, of grey values that are no integers."""
+    size = (image.shape[1] // scale, image.shape[0] // scale)
+    return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
 def block_mean(image: Float32, scale: int) -> Float32:
@@ -157,8 +166,10 @@ class Patches:
     """Random patches of a set of images, a pure function of (seed, iteration): resuming needs no state.
 
     `large_share` of the patches come from the images at a larger size than the native protocol's 256x256.
-    `area_share` are reduced by the mean of each block, as a larger detector pixel would measure, and
-    `blur_share` are slightly blurred after their reduction; all others are reduced by Pillow's bicubic.
+    `area_share` are reduced by the mean of each block, as a larger detector pixel would measure,
+    `blur_share` are slightly blurred after their reduction, and `noise_share` get the noise of a lower dose
+    before theirs (:mod:`enhancer.noise`), which the large image keeps clear of; all others are reduced by
+    Pillow's bicubic. `turned_share` are turned by a random quarter; every second patch is mirrored.
     """
 
     def __init__(
@@ -171,12 +182,16 @@ class Patches:
         seed: int,
         area_share: float = 0.0,
         blur_share: float = 0.0,
+        noise_share: float = 0.0,
+        turned_share: float = 1.0,
         protocol: str = "native",
     ) -> None:
         self.patch = patch
         self.large_share = large_share
         self.area_share = area_share
         self.blur_share = blur_share
+        self.noise_share = noise_share
+        self.turned_share = turned_share
         self.seed = seed
         self.native: list[Picture] = []
         self.large: list[Picture] = []
@@ -213,7 +228,11 @@ class Patches:
                 small = block_mean(unit(big), scale)
             elif way < self.area_share + self.blur_share:
                 small = blurred(small, float(rng.uniform(0.02, 0.12)))
-            turns, mirror = int(rng.integers(4)), rng.random() < 0.5
+            elif way < self.area_share + self.blur_share + self.noise_share:
+                dose = float(np.exp(rng.uniform(*np.log(TRAINED_DOSES))))
+                small = reduced_float(noise.simulate(unit(big), dose, rng), scale)
+            turns = int(rng.integers(4)) if rng.random() < self.turned_share else 0
+            mirror = rng.random() < 0.5
             gain = affine.gain * float(np.exp(rng.uniform(-0.25, 0.25)))
             if rng.random() < 0.1:
                 gain = -gain

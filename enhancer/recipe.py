@@ -37,6 +37,10 @@ class Recipe:
     """Share of the patches that are reduced by block means instead of bicubic."""
     blur_share: float = 0.0
     """Share of the patches whose source is slightly blurred."""
+    noise_share: float = 0.0
+    """Share of the patches whose source has the noise of a lower dose."""
+    turned_share: float = 1.0
+    """Share of the patches that are turned by a random number of quarters."""
     protocol: Literal["native", "seed"] = "native"
     """`seed`: the truth is the image reduced to 64x64 and enlarged again (see the model cards)."""
     x2_share: float = 0.22
@@ -46,7 +50,8 @@ class Recipe:
     learning_rate: float = 4e-4
     adam_rate: float = 4e-4
     squared_from: float = 0.0
-    """Share of the fidelity stage's schedule after which the squared error is minimised; 0: never."""
+    """Share of the fidelity stage's schedule after which each patch's squared error counts by its logarithm,
+    as in PSNR; 0: never."""
     discriminator_learning_rate: float = 2e-4
     warm_up: int = 200
     average: float = 0.999

@@ -97,6 +97,8 @@ def run(
         seed=recipe.seed,
         area_share=recipe.area_share,
         blur_share=recipe.blur_share,
+        noise_share=recipe.noise_share,
+        turned_share=recipe.turned_share,
         protocol=recipe.protocol,
     )
     kind = FidelityStage if recipe.stage == "fidelity" else AdversarialStage

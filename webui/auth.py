@@ -47,6 +47,8 @@ class Actor:
     csrf_token: str | None
     """Of the session; None for a program with a token."""
     must_change_password: bool = False
+    language: str | None = None
+    """The language that the person chose, if any."""
 
     @property
     def by_session(self) -> bool:
@@ -125,7 +127,9 @@ def _by_session(raw: str) -> Actor | None:
         if row is None:
             return None
         user = row.user
-        found = Actor(row.user_id, user.name, user.role, row.csrf_token, user.must_change_password)
+        found = Actor(
+            row.user_id, user.name, user.role, row.csrf_token, user.must_change_password, user.language
+        )
         old = people.stale(row) and BACKGROUND not in request.headers
     if old:
         with here.database.write() as session:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from alembic import context
 
+import db.desk
 import db.exchange  # noqa: F401 - its tables belong to the metadata
 from db.models import Base
 from db.types import Json, Line, UtcDateTime

@@ -11,12 +11,12 @@ from PIL import Image
 
 import enhancer
 from enhancer.checkpoint import load_checkpoint
-from enhancer.data import Patches, half_of, list_images, read
+from enhancer.data import Patches, block_mean, half_of, list_images, read
 from enhancer.errors import DataError, RecipeError, TrainingError
 from enhancer.evaluation.images import Original
 from enhancer.export import export, main
 from enhancer.recipe import Recipe, load_recipe
-from enhancer.stage import FidelityStage, scale_of, schedule
+from enhancer.stage import FidelityStage, log_squared, scale_of, schedule
 from enhancer.train import run, train
 from enhancer.trainingset import is_kept_apart, training_set
 
@@ -316,3 +316,40 @@ def test_the_scales_share_the_batches_as_the_recipe_says(recipe):
     scales = [scale_of(dataclasses.replace(recipe, x2_share=0.25), index) for index in range(100)]
     assert scales.count(2) == 25
     assert scales.count(4) == 75
+
+
+def test_noisy_patches_keep_their_truth_clear_of_noise():
+    rng = np.random.default_rng(3)
+    image = np.asarray(
+        Image.fromarray(rng.integers(60, 220, (32, 32), dtype=np.uint8)).resize((256, 256)), dtype=np.uint8
+    )
+    plain, noisy = (
+        Patches([image], (2, 4), patch=64, large_share=0, noise_share=share, turned_share=0, seed=1)
+        for share in (0.0, 1.0)
+    )
+    (clean_lr, clean_hr), (noisy_lr, noisy_hr) = plain.batch(0, 4, 1), noisy.batch(0, 4, 1)
+    assert noisy_lr.shape == clean_lr.shape == (1, 1, 64, 64)
+
+    def apart(lr, hr):
+        return float((lr[0, 0] - block_mean(hr[0, 0], 4)).std() / hr.std())
+
+    def rough(hr):
+        return float(np.diff(hr[0, 0], 2, axis=0).std() / hr.std())
+
+    assert apart(noisy_lr, noisy_hr) > 3 * apart(clean_lr, clean_hr)
+    assert rough(noisy_hr) == pytest.approx(rough(clean_hr), rel=0.2)
+
+
+def test_patches_that_are_not_turned_stay_upright():
+    image = np.tile(np.linspace(0, 255, 256).astype(np.uint8)[:, None], (1, 256))
+    patches = Patches([image], (2, 4), patch=16, large_share=0, turned_share=0, seed=2)
+    for iteration in range(6):
+        lr, _ = patches.batch(iteration, 4, 2)
+        assert np.abs(np.diff(lr, axis=3)).max() < 1e-5 < np.abs(np.diff(lr, axis=2)).max()
+
+
+def test_late_in_the_fidelity_stage_each_patch_counts_by_the_logarithm_of_its_error():
+    small = torch.full((1, 1, 4, 4), 0.1)
+    large = torch.full((1, 1, 4, 4), 1.0)
+    both = log_squared(torch.cat([small, large]))
+    assert float(both) == pytest.approx((np.log(0.01 + 3e-5) + np.log(1 + 3e-5)) / 2, abs=1e-5)
