@@ -320,9 +320,8 @@ def test_the_scales_share_the_batches_as_the_recipe_says(recipe):
 
 def test_noisy_patches_keep_their_truth_clear_of_noise():
     rng = np.random.default_rng(3)
-    image = np.asarray(
-        Image.fromarray(rng.integers(60, 220, (32, 32), dtype=np.uint8)).resize((256, 256)), dtype=np.uint8
-    )
+    smooth = Image.fromarray(rng.integers(180, 220, (8, 8), dtype=np.uint8))
+    image = np.asarray(smooth.resize((256, 256), Image.Resampling.BICUBIC), dtype=np.uint8)
     plain, noisy = (
         Patches([image], (2, 4), patch=64, large_share=0, noise_share=share, turned_share=0, seed=1)
         for share in (0.0, 1.0)
