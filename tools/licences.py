@@ -64,7 +64,11 @@ EXCEPTIONS = {
 #: The same for packages of the front end, by the beginning of their names.
 FRONT_END_EXCEPTIONS = {
     "@fontsource-variable/": ("OFL-1.1", "fonts, shipped unmodified; their licences are in LICENSES/"),
+    "argparse": ("Python-2.0", "comes with a command line that is not used; never bundled"),
+    "axe-core": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
+    "caniuse-lite": ("CC-BY-4.0", "data of a build tool, not shipped"),
     "lightningcss": ("MPL-2.0", "build tool, not shipped; copyleft of its own files only"),
+    "rechoir": ("none given", "under the MIT licence by its LICENSE file; a build tool, not shipped"),
 }
 
 
