@@ -12,13 +12,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from enhancer.backprojection import projected
 from enhancer.bound import Bound
 from enhancer.device import Placement, place
 from enhancer.domain import Domain
 from enhancer.errors import ModelInputError, ModelOutputError
 from enhancer.modelfile import ModelFile, locate, read_model
 from enhancer.normalise import affine_of
-from enhancer.resample import enlarged, reduced
+from enhancer.resample import enlarged
 from enhancer.tiling import plan, with_halo
 
 Float32 = npt.NDArray[np.float32]
@@ -103,11 +104,7 @@ class NetworkModel(Model):
         )
 
     def _enhance(self, lr: Float32, scale: int, progress: Progress) -> Float32:
-        """The enlargement with the network's residual, then one step of back-projection.
-
-        What the result, reduced, lacks of its source is enlarged and added (Irani and Peleg 1991, "Improving
-        resolution by image registration"): the network may only fill in what the source cannot hold.
-        """
+        """The enlargement with the network's residual, brought to what the source says."""
         height, width = lr.shape
         affine = affine_of(lr)
         x = affine.forward(lr)
@@ -124,7 +121,7 @@ class NetworkModel(Model):
                 inner * np.float32(affine.gain)
             )
             progress(index / len(tiles))
-        return sr + enlarged(lr - reduced(sr, scale), scale)
+        return projected(sr, lr, scale)
 
     @torch.inference_mode()
     def _residual(self, x: Float32, scale: int) -> Float32:
