@@ -219,6 +219,7 @@ class Job(Base):
     __table_args__ = (
         Index("ix_job_claim", "state", "priority", "id"),
         Index("ix_job_state", "state", "id"),
+        Index("ix_job_reason", "state", "reason_code", "id"),
         Index("ix_job_lease", "state", "lease_expires_at"),
     )
 
@@ -405,6 +406,8 @@ class PeerStatus(Base):
     __tablename__ = "peer_status"
     name: Mapped[str] = mapped_column(String(64), primary_key=True)
     checked_at: Mapped[datetime] = mapped_column(default=utcnow)
+    changed_at: Mapped[datetime | None]
+    """Since when it answers so, or does not."""
     reachable: Mapped[bool]
     seconds: Mapped[float | None]
     message: Mapped[str | None] = mapped_column(Line(512))

@@ -265,11 +265,13 @@ class Courier:
 
 def note_peer(database: Database, name: str, reachable: bool, seconds: float | None, message: str) -> None:
     """Write the last that was heard of a destination; a failure to write is only logged."""
-    row = PeerStatus(
-        name=name, checked_at=utcnow(), reachable=reachable, seconds=seconds, message=message[:512]
-    )
+    now = utcnow()
+    row = PeerStatus(name=name, checked_at=now, reachable=reachable, seconds=seconds, message=message[:512])
     try:
         with database.write() as session:
+            known = session.get(PeerStatus, name)
+            same = known is not None and known.reachable == reachable
+            row.changed_at = (known.changed_at or known.checked_at) if known is not None and same else now
             session.merge(row)
     except SQLAlchemyError as error:
         log.warning("peer.status", destination=name, error=type(error).__name__)

@@ -16,6 +16,8 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("user_account", sa.Column("language", sa.String(8)))
     op.create_index("ix_job_state", "job", ["state", "id"])
+    op.create_index("ix_job_reason", "job", ["state", "reason_code", "id"])
+    op.add_column("peer_status", sa.Column("changed_at", types.UtcDateTime()))
     _people()
     _programs()
     _watching()
