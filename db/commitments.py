@@ -15,7 +15,7 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
-from db import deliveries, promises
+from db import deliveries, pauses, promises
 from db.exchange import Commitment
 from db.leases import backoff
 from db.models import Delivery
@@ -56,7 +56,7 @@ def want(session: Session, delivery: Delivery, sop_class_uid: str, sop_instance_
 def due_destinations(session: Session) -> list[str]:
     """Names of destinations with a question that could be asked now."""
     query = select(Delivery.destination_name).join(Commitment, Commitment.delivery_id == Delivery.id)
-    return list(session.scalars(query.where(*_due()).distinct()))
+    return list(session.scalars(query.where(*_due(), ~pauses.holds_delivery()).distinct()))
 
 
 def claim(session: Session, destination_name: str, seconds: float, limit: int = 50) -> list[Commitment]:
@@ -64,7 +64,7 @@ def claim(session: Session, destination_name: str, seconds: float, limit: int = 
     query = (
         select(Commitment)
         .join(Delivery, Commitment.delivery_id == Delivery.id)
-        .where(Delivery.destination_name == destination_name, *_due())
+        .where(Delivery.destination_name == destination_name, *_due(), ~pauses.holds_delivery())
         .order_by(Commitment.id)
         .limit(limit)
         .with_for_update(of=Commitment, skip_locked=True, key_share=True)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from db import events
+from db import events, pauses
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Delivery, Job
 from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
@@ -225,11 +225,13 @@ def fail(
 def expire(session: Session, now: datetime | None = None) -> int:
     """Return deliveries of silent senders to the queue and end those whose time is over.
 
-    A delivery of a result held for review does not age: its time begins with the release.
+    A delivery of a result held for review does not age: its time begins with the release. Nor does one to
+    a paused destination.
     """
     now = now or utcnow()
     silent = (Delivery.state == DeliveryState.SENDING) & (Delivery.lease_expires_at < now)
     late = (Delivery.state == DeliveryState.WAITING) & (Delivery.expires_at < now) & _goes()
+    late &= ~pauses.holds_delivery()
     query = (
         select(Delivery.id)
         .join(Job, Job.id == Delivery.job_id)
@@ -343,13 +345,14 @@ def open_count(session: Session, destination_name: str) -> int:
 
 def _due(query: Any) -> Any:
     """Deliveries that may go now: waiting, due, and of a job that delivers (not one held for review); notes
-    of a retracted one."""
+    of a retracted one. None to a paused destination."""
     now = utcnow()
     return query.join(Job, Job.id == Delivery.job_id).where(
         Delivery.state == DeliveryState.WAITING,
         Delivery.not_before <= now,
         Delivery.expires_at >= now,
         _goes(),
+        ~pauses.holds_delivery(),
     )
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from db import audit, events, queue
+from db import audit, events, pauses, queue
 from db.engine import Database
 from db.models import Job, Source
 from db.objects import ObjectStore, Stored, StoreError
@@ -22,6 +22,10 @@ from db.types import utcnow
 
 class QueueFull(Exception):
     """More jobs wait than are allowed; ask again later."""
+
+
+class IntakePaused(Exception):
+    """An administrator has paused intake; ask again later."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,13 @@ def intake(
     """Put an object safely away and queue it; when this returns, both are on stable storage.
 
     A byte-identical resend makes no second source, and no second job unless an upload asks for another thing.
-    Raises :class:`QueueFull`, :class:`db.objects.StoreError`, :class:`sqlalchemy.exc.SQLAlchemyError`; then
-    nothing looks received: at worst an object without a row is left for the sweep of orphans.
+    Raises :class:`IntakePaused`, :class:`QueueFull`, :class:`db.objects.StoreError`,
+    :class:`sqlalchemy.exc.SQLAlchemyError`; then nothing looks received: at worst an object without a row is
+    left for the sweep of orphans.
     """
     with database.read() as session:
+        if pauses.is_paused(session, pauses.INTAKE):
+            raise IntakePaused("intake is paused")
         if queue.waiting(session) >= max_waiting:
             raise QueueFull(f"{max_waiting} jobs are waiting already")
     stored = store.put(arrival.file, "sources", arrival.suffix)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from db import deliveries, events, results
+from db import deliveries, events, pauses, results
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Job, ModelVersion, Source
 from db.results import NewResult as NewResult  # what a worker finishes with
@@ -54,11 +54,14 @@ def waiting(session: Session) -> int:
 
 
 def claim(session: Session, owner: str, lease_seconds: float) -> Lease | None:
-    """Take the next due job: `stat` before `routine` before `bulk`, oldest first. Needs a write session."""
+    """Take the next due job: `stat` before `routine` before `bulk`, oldest first. Needs a write session.
+
+    None while processing is paused.
+    """
     now = utcnow()
     candidate = (
         select(Job.id)
-        .where(Job.state == JobState.QUEUED, Job.not_before <= now)
+        .where(Job.state == JobState.QUEUED, Job.not_before <= now, ~pauses.holds(pauses.PROCESSING))
         .order_by(Job.priority, Job.id)
         .limit(1)
         .with_for_update(skip_locked=True, key_share=True)

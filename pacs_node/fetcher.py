@@ -20,7 +20,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
-from db import Database, batches
+from db import Database, batches, pauses
 from db.batches import Claim, ClaimLost
 from db.leases import backoff
 from db.objects import ObjectStore
@@ -127,8 +127,9 @@ class Fetcher:
         fetch, lease = self.settings.fetch, self.settings.queue.lease_seconds
         while not self.stop.is_set() and within(fetch.hours, self.clock()):
             with self.database.read() as session:
-                waiting = batches.waiting_images(session)
-            if waiting >= fetch.max_waiting:
+                full = batches.waiting_images(session) >= fetch.max_waiting
+                full |= pauses.is_paused(session, pauses.INTAKE)
+            if full:
                 self.stop.wait(min(_FULL_SECONDS, self.settings.queue.poll_seconds * 10))
                 continue
             with self.database.write() as session:

@@ -6,7 +6,7 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import Database
-from db.intake import Accepted, Arrival, Origin, QueueFull, intake
+from db.intake import Accepted, Arrival, IntakePaused, Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull
 from pacs_node import statuses
 from pacs_node.received import Answer
@@ -20,6 +20,8 @@ def put_away(
     """Make an object durable and queue its job; an :class:`Answer` of A700 where that cannot be done now."""
     try:
         return intake(database, store, arrival, origin, max_waiting=max_waiting)
+    except IntakePaused:
+        return Answer(statuses.OUT_OF_RESOURCES, "intake is paused, send again later")
     except QueueFull:
         return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
     except StoreFull:

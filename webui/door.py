@@ -12,13 +12,13 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
-from db.intake import Accepted, Arrival, Origin, QueueFull, intake
+from db.intake import Accepted, Arrival, IntakePaused, Origin, QueueFull, intake
 from db.models import Batch
 from db.objects import StoreError, StoreFull
 from db.states import Priority, Purpose
 from webui import archive, auth, content
 from webui.content import Content, NotTaken
-from webui.errors import NoRoom
+from webui.errors import NoRoom, intake_paused
 from webui.security import client_address
 from webui.services import services
 from webui.uploads import new_spool_file
@@ -140,6 +140,8 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         accepted = intake(
             here.database, here.store, arrival, origin, max_waiting=here.settings.queue.max_waiting
         )
+    except IntakePaused as error:
+        raise ClosedNow(intake_paused().detail, "intake-paused") from error
     except QueueFull as error:
         raise ClosedNow("The queue is full; try again later.", "queue-full") from error
     except (StoreFull, NoRoom) as error:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
-from db.intake import QueueFull
+from db.intake import IntakePaused, QueueFull
 from db.objects import ObjectMissing, StoreError, StoreFull
 from db.states import IllegalTransition
 
@@ -169,6 +169,10 @@ def register(app: Flask) -> None:
     def _queue_full(_error: QueueFull) -> Response:
         return respond(queue_full())
 
+    @app.errorhandler(IntakePaused)
+    def _intake_paused(_error: IntakePaused) -> Response:
+        return respond(intake_paused())
+
     @app.errorhandler(StoreFull)
     def _store_full(_error: StoreFull) -> Response:
         return respond(no_room())
@@ -211,6 +215,13 @@ def register(app: Flask) -> None:
 def queue_full() -> Unavailable:
     """The answer when no more jobs may wait."""
     return Unavailable("The queue is full; try again later.", kind="queue-full", retry_after=60)
+
+
+def intake_paused() -> Unavailable:
+    """The answer while an administrator has paused intake."""
+    return Unavailable(
+        "An administrator has paused intake; try again later.", kind="intake-paused", retry_after=60
+    )
 
 
 def no_room() -> NoRoom:

@@ -14,7 +14,7 @@ from db.states import JobState, Priority
 from webui import auth, content, door
 from webui.api.models import Accepted, NewJob, PriorityName, Refused
 from webui.api.operations import answer, operation, read_form
-from webui.errors import ApiProblem, Invalid, no_room, queue_full
+from webui.errors import ApiProblem, Invalid, intake_paused, no_room, queue_full
 from webui.services import services
 from webui.uploads import upload
 
@@ -142,6 +142,8 @@ def _problem(refused: list[Refused]) -> ApiProblem:
     first = refused[0]
     if first.kind == "queue-full":
         problem: ApiProblem = queue_full()
+    elif first.kind == "intake-paused":
+        problem = intake_paused()
     elif first.kind == "no-room":
         problem = no_room()
     else:

@@ -13,7 +13,7 @@ from webui import auth, content, door, multipart
 from webui.api.operations import operation
 from webui.content import Content, NotTaken
 from webui.dicomweb import header, resources
-from webui.errors import ApiProblem, Unsupported, queue_full
+from webui.errors import ApiProblem, Unsupported, intake_paused, queue_full
 from webui.uploads import new_spool_file, upload
 
 blueprint = Blueprint("store", __name__)
@@ -22,6 +22,7 @@ JSON = "application/dicom+json"
 _OUT_OF_RESOURCES, _NOT_UNDERSTOOD, _FAILURE = 0xA700, 0xC000, 0x0110
 _REASONS = {
     "queue-full": _OUT_OF_RESOURCES,
+    "intake-paused": _OUT_OF_RESOURCES,
     "no-room": _OUT_OF_RESOURCES,
     "store": _FAILURE,
     "database": _FAILURE,
@@ -79,8 +80,12 @@ def _store(study: str) -> Response:
         raise ApiProblem("The multipart body is damaged.", status=400, kind="damaged") from error
     if not outcome.accepted and not outcome.refused:
         raise ApiProblem("The body holds no instance.", status=400, kind="empty")
-    if not outcome.accepted and all(refusal.kind == "queue-full" for _parcel, refusal in outcome.refused):
-        raise queue_full()
+    if not outcome.accepted:
+        kinds = {refusal.kind for _parcel, refusal in outcome.refused}
+        if kinds == {"queue-full"}:
+            raise queue_full()
+        if kinds == {"intake-paused"}:
+            raise intake_paused()
     status = 200 if not outcome.refused else 202 if outcome.accepted else 409
     return Response(json.dumps(_answer(outcome, delivery)), status=status, content_type=JSON)
 
