@@ -17,6 +17,7 @@ from config.errors import ConfigError
 from config.reference import section
 from config.section import CONFLICT, FORMS
 from config.settings import Settings
+from config.sources import Key, Sources, lines_of, paths
 
 FILE_VARIABLE = "CXR_SR_CONFIG"
 FILE_NAME = "cxr-sr.toml"
@@ -34,13 +35,36 @@ def load_settings(path: Path | None = None) -> Settings:
     are written as JSON. Raises :class:`ConfigError` with one line: file or variable, key, what was expected.
     """
     file = _file(path)
-    values = _read(file) if file is not None else {}
+    values, text = _read(file) if file is not None else ({}, "")
     variables = _variables()
-    merged = _merge(values, _from_environment(variables))
+    environment = _from_environment(variables)
+    merged = _merge(values, environment)
     try:
-        return Settings(**merged)
+        settings = Settings(**merged)
     except ValidationError as error:
         raise ConfigError(_sentence(error, file, variables)) from None
+    said = _spread(variables, environment)
+    named = None if file is None else file.absolute()
+    return settings.read_from(Sources(path and path.absolute(), named, lines_of(text), said))
+
+
+def read_again(settings: Settings) -> Settings:
+    """What the settings would be if the node were started now. Raises :class:`ConfigError`."""
+    return load_settings(settings.sources.asked)
+
+
+def _spread(variables: Mapping[Key, str], environment: Mapping[str, Any]) -> dict[Key, str]:
+    """The variables by the keys that they set: one in JSON may set a few keys of a table."""
+    spread: dict[Key, str] = {}
+    for key, variable in variables.items():
+        value: Any = environment
+        for part in key:
+            value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping):
+            spread |= {(*key, *below): variable for below in paths(value)}
+        else:
+            spread[key] = variable
+    return spread
 
 
 def _file(path: Path | None) -> Path | None:
@@ -56,10 +80,11 @@ def _file(path: Path | None) -> Path | None:
     return here if here.is_file() else None
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> tuple[dict[str, Any], str]:
+    """What a file says, and its text."""
     try:
-        with file.open("rb") as stream:
-            return tomllib.load(stream)
+        text = file.read_text("utf-8")
+        return tomllib.loads(text), text
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

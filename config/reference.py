@@ -50,18 +50,20 @@ def _entries(model: type[BaseModel], above: str) -> Iterator[Entry]:
         key, below = above + name, section(field)
         is_table = below is not None and field.annotation is below
         if not is_table:
-            yield Entry(key, _default(field), field.description or "")
+            yield Entry(key, default_of(field), field.description or "")
         if below is not None:
             yield from _entries(below, f"{key}[]." if get_origin(field.annotation) is tuple else f"{key}.")
 
 
-def _default(field: FieldInfo) -> str:
+def default_of(field: FieldInfo) -> str:
+    """A field's default in TOML, or REQUIRED."""
     if field.is_required():
         return REQUIRED
-    return _toml(field.get_default(call_default_factory=True, validated_data={}))
+    return toml(field.get_default(call_default_factory=True, validated_data={}))
 
 
-def _toml(value: Any) -> str:
+def toml(value: Any) -> str:
+    """A value as TOML writes it; NONE for None, which TOML cannot say."""
     if value is None:
         return NONE
     if isinstance(value, bool):
@@ -69,9 +71,10 @@ def _toml(value: Any) -> str:
     if isinstance(value, str | Path):
         return f'"{value}"'
     if isinstance(value, tuple | list):
-        return f"[{', '.join(_toml(item) for item in value)}]"
+        return f"[{', '.join(toml(item) for item in value)}]"
     if isinstance(value, dict):
-        return "{}"
+        pairs = ", ".join(f"{key} = {toml(item)}" for key, item in value.items())
+        return f"{{ {pairs} }}" if pairs else "{}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

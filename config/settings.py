@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -28,6 +28,8 @@ from config.section import (
     Seconds,
     Section,
 )
+
+from config.sources import Sources
 
 
 class DatabaseSettings(Section):
@@ -315,6 +317,7 @@ class Settings(BaseSettings):
     audit: AuditSettings = Field(AuditSettings(), description="Audit messages to a repository.")
     alerts: AlertSettings = Field(AlertSettings(), description="Telling people what needs them.")
     log: LogSettings = Field(LogSettings(), description="The log, on standard error.")
+    _sources: Sources = PrivateAttr(default_factory=Sources)
 
     @classmethod
     def settings_customise_sources(
@@ -334,6 +337,16 @@ class Settings(BaseSettings):
         if conflict is not None:
             context = {"key": conflict.key, "because": conflict.because}
             raise PydanticCustomError(CONFLICT, conflict.message, context)
+        return self
+
+    @property
+    def sources(self) -> Sources:
+        """What they were read from."""
+        return self._sources
+
+    def read_from(self, sources: Sources) -> Settings:
+        """These settings, knowing what they were read from."""
+        self._sources = sources
         return self
 
     @property
