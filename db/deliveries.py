@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
-from db import events, pauses
+from db import events, pauses, picks
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
 from db.models import Delivery, Job
 from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
@@ -38,8 +38,11 @@ def add(
     """Queue a delivery of a job's result, of its original, or of a note that takes the result back.
 
     ask_first: whether the destination needs it. No commitment is asked for a note: what an archive keeps of
-    it is its own affair.
+    it is its own affair. Raises :class:`db.picks.NotPicked` for an uploaded picture whose patient and study
+    were not picked from that destination: every delivery is made here.
     """
+    if what != "note":
+        picks.check(job.source, {**address.settings, "name": address.name})
     delivery = Delivery(
         job_id=job.id,
         what=what,

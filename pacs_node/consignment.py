@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db import picks
 from db.exchange import LabelledResult, RejectionNote
 from db.models import Delivery
 
@@ -58,6 +59,8 @@ def consignment(session: Session, delivery: Delivery) -> Consignment:
         return Consignment(note.object_key, note.sha256, KEY_OBJECT_SELECTION, note.sop_instance_uid)
     if result.deleted_at is not None:
         raise NothingToSend("the result is no longer kept")
+    if not picks.may_go(job.source, {**delivery.destination, "name": delivery.destination_name}):
+        raise NothingToSend("its patient and study were not picked from this archive")
     if label == "none":
         return Consignment(result.object_key, result.sha256, result.sop_class_uid, result.sop_instance_uid)
     labelled = session.scalar(select(LabelledResult).filter_by(result_id=result.id, label=label))

@@ -34,6 +34,9 @@ SHOWN = (
 )  # fmt: skip
 """Attributes that archives are asked for: people choose by them."""
 
+ANY_MODALITY = ("",)
+"""Of a search that takes studies of whatever modality."""
+
 _DATE = re.compile(r"(\d{8})?(-)?(\d{8})?")
 _MODALITY = re.compile(r"[A-Z0-9_ ]{1,16}")
 _UNSAFE = re.compile(r"[\\\x00-\x1f\x7f]")
@@ -54,18 +57,25 @@ class Broken(PeerError):
 
 @dataclass(frozen=True)
 class Query:
-    """A search for studies. matches: keywords to what their values must be; modalities: one of them."""
+    """A search for studies. matches: keywords to what their values must be; modalities: one of them; shown:
+    keywords that the archive is asked for."""
 
     matches: Mapping[str, str] = field(default_factory=dict)
     modalities: tuple[str, ...] = MODALITIES
+    shown: tuple[str, ...] = SHOWN
 
 
 @dataclass(frozen=True)
 class StudyFound:
-    """A study of an archive; shown: keywords of :data:`SHOWN` to text, or a list of texts."""
+    """A study of an archive; shown: keywords that were asked for to text, or a list of texts."""
 
     uid: str
     shown: dict[str, Any]
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """Two answers with the same one are the same study of the same patient."""
+        return self.uid, str(self.shown.get("PatientID", "")), str(self.shown.get("IssuerOfPatientID", ""))
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ def of_modality(study: StudyFound, modalities: Sequence[str]) -> bool:
     """Whether a study may hold one of these modalities: archives may ignore what they were asked."""
     said = study.shown.get("ModalitiesInStudy") or []
     values = {str(value).upper() for value in ([said] if isinstance(said, str) else said)}
-    return not values or bool(values.intersection(modalities))
+    return not values or modalities == ANY_MODALITY or bool(values.intersection(modalities))
 
 
 @contextmanager

@@ -28,7 +28,6 @@ from pacs_node.carrier import PeerError
 from pacs_node.commandset import C_STORE_RQ, CommandError, parse
 from pacs_node.fetched import Basket
 from pacs_node.pull import (
-    SHOWN,
     Broken,
     Found,
     Query,
@@ -78,16 +77,16 @@ class DimseSource:
 
     def search(self, query: Query, limit: int) -> Found:
         """See :class:`pacs_node.pull.Source`. A question for each modality: not all archives match lists."""
-        found: dict[str, StudyFound] = {}
+        found: dict[tuple[str, ...], StudyFound] = {}
         for modality in query.modalities:
-            asked = _identifier("STUDY", StudyInstanceUID="", **dict.fromkeys(SHOWN, ""))
+            asked = _identifier("STUDY", StudyInstanceUID="", **dict.fromkeys(query.shown, ""))
             for keyword, value in query.matches.items():
                 setattr(asked, keyword, value)
             asked.ModalitiesInStudy = modality
             for answer in self._find_in_unicode(asked, limit + 1):
-                study = StudyFound(_text(answer, "StudyInstanceUID"), _shown(answer))
+                study = StudyFound(_text(answer, "StudyInstanceUID"), _shown(answer, query.shown))
                 if header.is_safe_uid(study.uid) and of_modality(study, query.modalities):
-                    found.setdefault(study.uid, study)
+                    found.setdefault(study.key, study)
         studies = list(found.values())
         return Found(studies[:limit], more=len(studies) > limit)
 
@@ -231,8 +230,8 @@ def _comment(status: Dataset) -> str:
     return f": {comment[:64]}" if comment else ""
 
 
-def _shown(answer: Dataset) -> dict[str, Any]:
-    shown: dict[str, Any] = {keyword: _text(answer, keyword) for keyword in SHOWN}
+def _shown(answer: Dataset, keywords: Sequence[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {keyword: _text(answer, keyword) for keyword in keywords}
     modalities = _text(answer, "ModalitiesInStudy")
     shown["ModalitiesInStudy"] = [part for part in modalities.split("\\") if part]
     return {keyword: value for keyword, value in shown.items() if value}

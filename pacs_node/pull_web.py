@@ -15,7 +15,6 @@ from pacs_node.carrier import PeerError
 from pacs_node.fetched import Basket
 from pacs_node.multipart import MultipartError, Parts, boundary_of
 from pacs_node.pull import (
-    SHOWN,
     Broken,
     Found,
     Query,
@@ -42,6 +41,10 @@ _TAGS = {
     "StudyDescription": "00081030",
     "ModalitiesInStudy": "00080061",
     "NumberOfStudyRelatedInstances": "00201208",
+    "PatientSex": "00100040",
+    "IssuerOfPatientID": "00100021",
+    "StudyID": "00200010",
+    "ReferringPhysicianName": "00080090",
     "StudyInstanceUID": "0020000D",
     "SeriesInstanceUID": "0020000E",
     "Modality": "00080060",
@@ -67,19 +70,19 @@ class WebSource:
 
     def search(self, query: Query, limit: int) -> Found:
         """See :class:`pacs_node.pull.Source`. A question for each modality: not all archives match lists."""
-        found: dict[str, StudyFound] = {}
+        found: dict[tuple[str, ...], StudyFound] = {}
         # some servers do not decode a quoted caret: a name is asked for with a wildcard in its place
         matches = {keyword: value.replace("^", "?") for keyword, value in query.matches.items()}
         for modality in query.modalities:
-            filters = {**matches, "ModalitiesInStudy": modality}
+            filters = {**matches, "ModalitiesInStudy": modality} if modality else matches
             with self._spoken():
                 answers = self._session.client().search_for_studies(
-                    search_filters=filters, limit=limit + 1, fields=list(SHOWN)
+                    search_filters=filters, limit=limit + 1, fields=list(query.shown)
                 )
             for answer in answers:
-                study = StudyFound(_text(answer, "StudyInstanceUID"), _shown(answer))
+                study = StudyFound(_text(answer, "StudyInstanceUID"), _shown(answer, query.shown))
                 if header.is_safe_uid(study.uid) and of_modality(study, query.modalities):
-                    found.setdefault(study.uid, study)
+                    found.setdefault(study.key, study)
         studies = list(found.values())
         return Found(studies[:limit], more=len(studies) > limit)
 
@@ -198,8 +201,8 @@ def _put(body: Iterator[bytes], basket: Basket) -> None:
     )
 
 
-def _shown(answer: dict[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {keyword: _text(answer, keyword) for keyword in SHOWN}
+def _shown(answer: dict[str, Any], keywords: Sequence[str]) -> dict[str, Any]:
+    shown: dict[str, Any] = {keyword: _text(answer, keyword) for keyword in keywords}
     shown["ModalitiesInStudy"] = [str(value)[:16] for value in _values(answer, "ModalitiesInStudy")]
     return {keyword: value for keyword, value in shown.items() if value}
 

@@ -11,9 +11,9 @@ from sqlalchemy import or_, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from db import queue
+from db import picks, queue
 from db.models import Job, ModelVersion, Patient, Result, Series, Source, Study
-from db.states import JobState, Purpose, Relation
+from db.states import JOB_TRANSITIONS, JobState, Purpose, Relation
 from db.types import utcnow
 from enhancer import ModelInfo
 from pacs_node.examine import Examination
@@ -114,6 +114,21 @@ def retract_amended(session: Session, source: Source, job: Job, *, actor: str) -
     """Take back what was made of earlier sources that `source`, served by `job`, has corrected."""
     for old in jobs_to_retract(session, source):
         reason = f"amended by job {job.id}: the image came with corrected attributes"
+        queue.retract(session, old, reason=reason, actor=actor, why="amended")
+
+
+def take_back_replaced(session: Session, job: Job, *, actor: str) -> None:
+    """End the job that `job` replaces, an uploaded picture's whose patient and study were picked since: its
+    result stands under another identity and is retracted as an amended one."""
+    number = (job.requested or {}).get(picks.REPLACES)
+    old = queue.get(session, number, lock=True) if isinstance(number, int) else None
+    if old is None or old.id == job.id:
+        return
+    if old.result_id is None:
+        if JobState.CANCELLED in JOB_TRANSITIONS[old.state]:
+            queue.cancel(session, old, actor=actor)
+    elif old.result_id != job.result_id and JobState.RETRACTED in JOB_TRANSITIONS[old.state]:
+        reason = f"amended by job {job.id}: its patient and study were picked from an archive"
         queue.retract(session, old, reason=reason, actor=actor, why="amended")
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import structlog
@@ -20,12 +21,16 @@ from db.models import Command
 from pacs_node import pull
 from pacs_node.carrier import PeerError
 from pacs_node.pull import Found, QueryError
+from pacs_node.secondary import IDENTITY, unusable
 from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
 SEARCH = "search"
-"""Kind of the command: `archive`, `terms` (see `pacs_node.pull.TERMS`), `limit`."""
+"""Kind of a command: `archive`, `terms` (see `pacs_node.pull.TERMS`), `limit`."""
+
+IDENTIFY = "identify"
+"""Kind of a command: what `archive` says of patient and study of one `study`, to be put into a picture."""
 
 MAX_FOUND = 500
 """Studies that a page is shown at most."""
@@ -65,18 +70,22 @@ class Searches:
             command = commands.take(session, batches.ROLE)
             if command is None:
                 return
-            number, arguments = command.id, dict(command.arguments)
-            known = command.kind == SEARCH
+            number, kind, arguments = command.id, command.kind, dict(command.arguments)
         thread = threading.Thread(
-            target=self._search, args=(number, arguments, known), name=f"search-{number}", daemon=True
+            target=self._search, args=(number, kind, arguments), name=f"search-{number}", daemon=True
         )
         self._threads.add(thread)
         thread.start()
 
-    def _search(self, number: int, arguments: dict[str, Any], known: bool) -> None:
+    def _search(self, number: int, kind: str, arguments: dict[str, Any]) -> None:
         """Search an archive and answer the command; nothing of it is logged but how it ended."""
         try:
-            answer = self._answer(arguments) if known else _no("the fetcher does not know this command")
+            if kind == IDENTIFY:
+                answer = self._identity(arguments)
+            elif kind == SEARCH:
+                answer = self._answer(arguments)
+            else:
+                answer = _no("the fetcher does not know this command")
         except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer
             log.error("search.failed", command=number, error=where(error))
             answer = _no("something failed here; an administrator finds it in the log")
@@ -105,6 +114,30 @@ class Searches:
             "more": found.more,
             "modalities": list(query.modalities),
         }
+
+    def _identity(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """`identity`: each keyword of `secondary.IDENTITY` to what the archive says now, "" for nothing."""
+        archive = self.settings.archive(str(arguments.get("archive") or ""))
+        if archive is None:
+            return _no("no archive of that name is configured")
+        uid = str(arguments.get("study") or "")
+        asked = tuple(keyword for keyword in IDENTITY if keyword != "StudyInstanceUID")
+        try:
+            query = replace(pull.parse({"study": uid}), modalities=pull.ANY_MODALITY, shown=asked)
+            found = search(archive, self.settings, query, 2)
+        except (QueryError, PeerError) as error:
+            return _no(str(error))
+        studies = [study for study in found.studies if study.uid == uid]
+        if not studies:
+            return _no("the archive does not have this study")
+        if len(studies) > 1:
+            return _no("the archive has this study under more than one patient")
+        shown = studies[0].shown
+        identity = {keyword: str(shown.get(keyword) or "") for keyword in asked} | {"StudyInstanceUID": uid}
+        wrong = unusable(identity)
+        if wrong:
+            return _no(f"{wrong} of this study in the archive cannot stand in an image")
+        return {"ok": True, "message": "", "identity": identity}
 
     def _forget(self) -> None:
         """Remove what archives answered some time ago."""

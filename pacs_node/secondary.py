@@ -14,6 +14,7 @@ import numpy.typing as npt
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DSfloat
 
+from db import picks
 from pacs_node import identity, uids
 from pacs_node.decode import PixelFormat
 from pacs_node.derive import file_meta, put_pixels
@@ -39,6 +40,24 @@ DEMOGRAPHICS: dict[str, int] = {
 """What may be said of an uploaded picture: keyword and longest value in characters. The upload form and
 the API take these, anything else is left out."""
 
+IDENTITY: dict[str, int] = {
+    "PatientName": 64,
+    "PatientID": 64,
+    "IssuerOfPatientID": 64,
+    "PatientBirthDate": 8,
+    "PatientSex": 16,
+    "StudyInstanceUID": 64,
+    "StudyID": 16,
+    "StudyDate": 8,
+    "StudyTime": 16,
+    "AccessionNumber": 16,
+    "ReferringPhysicianName": 64,
+    "StudyDescription": 64,
+}
+"""What an archive is asked for when a picture's patient and study are picked there, and the longest value
+(of a name, of each of its groups)."""
+_ONLY_IF_SAID = ("IssuerOfPatientID", "StudyDescription")
+
 
 @dataclass(frozen=True, slots=True)
 class PictureContext:
@@ -57,7 +76,9 @@ def secondary_capture(
     """A Secondary Capture data set with the pixels `values`: UInt8[H, W] or UInt16[H, W], bright is high.
 
     lossy_ratio: compression ratio where the picture was a lossy JPEG, else None. The UIDs follow from the
-    installation, the picture's bytes and the demographics: the same upload is the same object.
+    installation, the picture's bytes and what was typed: the same upload is the same object. Where patient
+    and study were picked from an archive (`db.picks`), they are as it answered, and nothing that was typed
+    about them is mixed in; the instance keeps its UID, so that this is an amendment of it.
     """
     if values.dtype not in (np.dtype("u1"), np.dtype("u2")) or values.ndim != 2:
         raise ValueError(f"expected a matrix of uint8 or uint16, not {values.dtype}")
@@ -65,6 +86,7 @@ def secondary_capture(
     fmt = PixelFormat(values.shape[0], values.shape[1], bits, bits, bits - 1, False, "MONOCHROME2")
     said = clean_demographics(context.demographics or {})
     key = (context.sha256, sorted(said.items()))
+    study = _picked_study(context.demographics or {})
 
     ds = Dataset()
     ds.SpecificCharacterSet = "ISO_IR 192"
@@ -74,7 +96,7 @@ def secondary_capture(
     ds.SOPInstanceUID = uids.upload_uid(context.installation, "instance", *key)
     local = context.received_at
     ds.StudyDate = said.get("StudyDate", local.strftime("%Y%m%d"))
-    ds.StudyTime = said.get("StudyTime", local.strftime("%H%M%S"))
+    ds.StudyTime = said.get("StudyTime", "" if "StudyDate" in said else local.strftime("%H%M%S"))
     ds.ContentDate, ds.ContentTime = local.strftime("%Y%m%d"), local.strftime("%H%M%S")
     ds.DateOfSecondaryCapture, ds.TimeOfSecondaryCapture = ds.ContentDate, ds.ContentTime
     ds.AccessionNumber = said.get("AccessionNumber", "")
@@ -95,6 +117,11 @@ def secondary_capture(
     ds.StudyInstanceUID = said.get("StudyInstanceUID", uids.upload_uid(context.installation, "study", *key))
     ds.SeriesInstanceUID = uids.upload_uid(context.installation, "series", *key)
     ds.StudyID = said.get("StudyID", "")
+    if study:
+        _put_identity(ds, study)
+        ds.SeriesInstanceUID = uids.upload_uid(
+            context.installation, "series", *key, study["StudyInstanceUID"]
+        )
     ds.SeriesNumber = 1
     ds.InstanceNumber = 1
     ds.PatientOrientation = ""
@@ -106,6 +133,38 @@ def secondary_capture(
     put_pixels(ds, values, fmt)
     ds.file_meta = file_meta(ds)
     return ds, fmt
+
+
+def unusable(study: Mapping[str, str]) -> str | None:
+    """The first keyword of what an archive answered that cannot stand in a data set; None where all can."""
+    for keyword, limit in IDENTITY.items():
+        value = study.get(keyword, "")
+        groups = value.split("=") if keyword.endswith("Name") else [value]
+        wrong = "\\" in value or not value.isprintable() or any(len(group) > limit for group in groups)
+        if keyword.endswith("Date") and value and not _is_date(value):
+            wrong = True
+        if keyword.endswith("UID") and not re.fullmatch(r"[0-9]+(\.[0-9]+)*", value):
+            wrong = True
+        if wrong:
+            return keyword
+    return None
+
+
+def _picked_study(demographics: Mapping[str, Any]) -> dict[str, str]:
+    """What an archive said of the study that was picked for a picture; empty where none was."""
+    found = demographics.get(picks.PICKED)
+    said = found.get("study") if isinstance(found, Mapping) else None
+    if not isinstance(said, Mapping) or not said.get("StudyInstanceUID"):
+        return {}
+    return {keyword: str(said.get(keyword) or "") for keyword in IDENTITY}
+
+
+def _put_identity(ds: Dataset, study: Mapping[str, str]) -> None:
+    for keyword in IDENTITY:
+        if study[keyword] or keyword not in _ONLY_IF_SAID:
+            setattr(ds, keyword, study[keyword])
+        elif keyword in ds:
+            del ds[keyword]
 
 
 def clean_demographics(said: Mapping[str, Any]) -> dict[str, str]:

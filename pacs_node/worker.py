@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from config import Settings
-from db import Database, events, queue, schema
+from db import Database, events, picks, queue, schema
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost
 from db.models import Result, Source
@@ -41,6 +41,7 @@ from pacs_node.caveats import caveats
 from pacs_node.enhancement import derive_from, enhance_image
 from pacs_node.errors import GiveUp, Refused, TryLater
 from pacs_node.examine import Examination, Examiner, Limits
+from pacs_node.gauge import Gauge
 from pacs_node.leasekeeper import LeaseKeeper, Stopping
 from pacs_node.models import Models, ModelSource
 from pacs_node.planning import Plan, Planner
@@ -66,17 +67,17 @@ def run(settings: Settings, stop: threading.Event) -> None:
         schema.check(database)
         store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
         _use_threads(settings.enhancer.threads)
-        models = Models(settings)
+        models, gauge = Models(settings), Gauge()
         given = settings.examine
         limits = Limits(given.timeout_seconds, given.memory_bytes, given.max_pixels)
-        with Presence(database, "worker") as presence, Examiner(limits) as examiner:
+        with Presence(database, "worker", gauge=gauge.look) as presence, Examiner(limits) as examiner:
             info = _load_default(models, settings, presence, stop)
             if info is None:
                 return
             presence.update(model=info.name, version=info.version, device=info.device, problem=None)
-            Worker(
-                settings, database, store, examiner, models, schema.installation_uuid(database), stop
-            ).work()
+            gauge.device = info.device
+            installation = schema.installation_uuid(database)
+            Worker(settings, database, store, examiner, models, installation, stop, gauge).work()
     finally:
         database.close()
 
@@ -93,7 +94,9 @@ class Worker:
         models: ModelSource,
         installation: uuid.UUID,
         stop: threading.Event,
+        gauge: Gauge | None = None,
     ) -> None:
+        self.gauge = gauge or Gauge()
         self.settings, self.database, self.store, self.shelf = settings, database, store, Shelf(store)
         self.examiner, self.installation, self.stop = examiner, installation, stop
         self.owner = f"{socket.gethostname()[:80]}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
@@ -117,7 +120,8 @@ class Worker:
             return False
         log = _log.bind(job=lease.id)
         try:
-            with LeaseKeeper(self.database, lease, self.settings.queue.lease_seconds, self.stop) as keeper:
+            keeping = LeaseKeeper(self.database, lease, self.settings.queue.lease_seconds, self.stop)
+            with self.gauge.working(), keeping as keeper:
                 self._serve(lease, keeper)
         except CancelRequested:
             self._end(lease, lambda session: queue.honour_cancel(session, lease, actor=self.owner))
@@ -279,7 +283,7 @@ class Worker:
             reason = "The image came again with corrected attributes meanwhile."
             queue.skip(session, lease, "amended", reason, actor=self.owner)
             return None
-        addresses = self._addresses(session, lease, plan.decision)
+        addresses = self._addresses(session, lease, source, plan.decision)
         how = plan.decision.forward_original
         originals = addresses if how != "never" and task.picture is None else []  # an archive takes DICOM
         job = queue.finish(
@@ -293,10 +297,12 @@ class Worker:
         )
         if source.relation is Relation.AMENDMENT and not task.by_person:
             records.retract_amended(session, source, job, actor=self.owner)
+        records.take_back_replaced(session, job, actor=self.owner)
         return job.result
 
-    def _addresses(self, session: Session, lease: Lease, decision: Decision) -> list[Address]:
-        """The destinations by name, each with a copy of its settings; an unknown one never fails the job."""
+    def _addresses(self, session: Session, lease: Lease, source: Source, decision: Decision) -> list[Address]:
+        """The destinations by name, each with a copy of its settings; one that is unknown, or that a picture
+        may not go to, never fails the job."""
         for warning in decision.warnings:
             events.record(session, lease.id, "warning", message=warning, actor=self.owner)
         found = []
@@ -307,8 +313,13 @@ class Worker:
                 message = f"no destination {name} is configured"
                 events.record(session, lease.id, "warning", message=message, actor=self.owner)
                 continue
+            settings = destination.model_dump(mode="json")
+            if not picks.may_go(source, settings):
+                message = f"{name}: {picks.NotPicked()}"
+                events.record(session, lease.id, "warning", message=message, actor=self.owner)
+                continue
             life = timedelta(hours=destination.expire_after_hours)
-            found.append(Address(destination.name, destination.model_dump(mode="json"), life))
+            found.append(Address(destination.name, settings, life))
         return found
 
     def _put_source_preview(self, examined: Examination) -> str | None:
