@@ -28,7 +28,6 @@ from config.section import (
     Seconds,
     Section,
 )
-
 from config.sources import Sources
 
 

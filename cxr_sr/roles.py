@@ -6,7 +6,8 @@ import importlib
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from cxr_sr.failure import Failure
@@ -43,9 +44,29 @@ def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> N
     if lifeline is not None:
         _watch(lifeline, stop)
     run: Callable[[Settings, threading.Event], None] = importlib.import_module(ROLES[name]).run
-    run(settings, stop)
+    with _job_log(settings, name):
+        run(settings, stop)
     if not stop.is_set():
         raise Failure(f"the {name} ended by itself")
+
+
+@contextmanager
+def _job_log(settings: Settings, role: str) -> Iterator[None]:
+    """Keep what is logged of jobs in the database while the role runs."""
+    from config import log
+    from db import Database
+    from db.joblog import JobLog
+
+    database = Database(settings.database_url, pool_size=1)
+    try:
+        with JobLog(database, role) as kept:
+            log.listen(kept)
+            try:
+                yield
+            finally:
+                log.listen(None)
+    finally:
+        database.close()
 
 
 def stop_on_signals(stop: threading.Event) -> None:

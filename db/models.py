@@ -367,6 +367,10 @@ class AuditEvent(Base):
     address: Mapped[str | None] = mapped_column(String(64))
     outcome: Mapped[str] = mapped_column(String(16), default="success")
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    __table_args__ = (
+        Index("ix_audit_event_actor", "actor", "id"),
+        Index("ix_audit_event_object", "object_type", "object_id", "id"),
+    )
 
 
 class Command(Base):

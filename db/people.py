@@ -12,7 +12,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, contains_eager, joinedload
 
 from db.engine import Database
 from db.models import ApiToken, User, WebSession
@@ -37,8 +37,7 @@ def add_user(session: Session, name: str, role: str, password: str, *, must_chan
     name = name.strip()
     if not name or len(name) > 64 or not name.isprintable():
         raise PersonRefused("a user's name has 1 to 64 printable characters")
-    if role not in ROLES:
-        raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
+    _check_role(role)
     if named(session, name) is not None:
         raise PersonRefused(f"there is a user {name!r} already")
     user = User(name=name, role=role, password_hash=_hash(password), must_change_password=must_change)
@@ -78,7 +77,10 @@ def verify(session: Session, name: str, password: str) -> User | None:
 
 
 def disable(session: Session, user: User) -> None:
-    """Lock an account out: its logins and tokens end with it."""
+    """Lock an account out: its logins and tokens end with it. Raises :class:`PersonRefused` for the last
+    administrator.
+    """
+    _keep_an_administrator(session, user)
     user.disabled_at = user.disabled_at or utcnow()
     _revoke_sessions(session, user)
     session.execute(
@@ -86,6 +88,76 @@ def disable(session: Session, user: User) -> None:
         .where(ApiToken.user_id == user.id, ApiToken.revoked_at.is_(None))
         .values(revoked_at=utcnow())
     )
+
+
+def enable(user: User) -> None:
+    """Let a locked account in again; its old logins and tokens stay ended."""
+    user.disabled_at = None
+
+
+def set_role(session: Session, user: User, role: str) -> None:
+    """Give a person another role; their logins end, for what they may do is another thing.
+
+    Raises :class:`PersonRefused` for a role that is none, and for the last administrator.
+    """
+    _check_role(role)
+    if role == user.role:
+        return
+    if role != "admin":
+        _keep_an_administrator(session, user)
+    user.role = role
+    _revoke_sessions(session, user)
+
+
+def generated_password() -> str:
+    """A password to be told once and changed at the first login."""
+    return secrets.token_urlsafe(12)
+
+
+def everybody(session: Session) -> list[User]:
+    """All accounts by name, disabled ones too."""
+    return list(session.scalars(select(User).order_by(User.name)))
+
+
+def sessions(session: Session, *, idle_minutes: float, user_id: int | None = None) -> list[WebSession]:
+    """Logins that stand, the last seen first; of one user or of all."""
+    now = utcnow()
+    query = (
+        select(WebSession)
+        .join(WebSession.user)
+        .options(contains_eager(WebSession.user))
+        .where(
+            WebSession.revoked_at.is_(None),
+            WebSession.expires_at > now,
+            WebSession.last_seen_at > now - timedelta(minutes=idle_minutes),
+            User.disabled_at.is_(None),
+        )
+        .order_by(WebSession.last_seen_at.desc(), WebSession.id)
+    )
+    if user_id is not None:
+        query = query.where(WebSession.user_id == user_id)
+    return list(session.scalars(query))
+
+
+def end_sessions(session: Session, user: User) -> None:
+    """End every login of a person."""
+    _revoke_sessions(session, user)
+
+
+def tokens(session: Session, *, user_id: int | None = None) -> list[ApiToken]:
+    """API tokens with their users, newest first; of one user or of all, ended ones too."""
+    query = select(ApiToken).options(joinedload(ApiToken.user)).order_by(ApiToken.id.desc())
+    if user_id is not None:
+        query = query.where(ApiToken.user_id == user_id)
+    return list(session.scalars(query))
+
+
+def token_state(token: ApiToken) -> Literal["valid", "expired", "revoked"]:
+    """Whether a token still opens anything. One whose user is disabled or no admin any more is `revoked`."""
+    lost = token.role == "admin" and token.user.role != "admin"
+    if token.revoked_at is not None or token.user.disabled_at is not None or lost:
+        return "revoked"
+    return "expired" if token.expires_at is not None and token.expires_at <= utcnow() else "valid"
 
 
 def open_session(
@@ -150,9 +222,12 @@ def create_token(
     session: Session, user: User, name: str, *, role: str | None = None, days: float | None = None
 ) -> tuple[str, ApiToken]:
     """An API token, shown this once: the raw text, and its row. Its role is at most the user's."""
-    role = role or user.role
-    if role not in ROLES:
-        raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
+    role, name = role or user.role, name.strip()
+    _check_role(role)
+    if not name or len(name) > 64 or not name.isprintable():
+        raise PersonRefused("a token's name has 1 to 64 printable characters")
+    if user.disabled_at is not None:
+        raise PersonRefused(f"{user.name} is shut out, and so would be a token of theirs")
     if role == "admin" and user.role != "admin":
         raise PersonRefused(f"{user.name} is no admin, nor can a token of theirs be")
     raw = TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -192,7 +267,7 @@ def revoke_token(session: Session, token: ApiToken) -> None:
 
 def first_administrator(database: Database) -> tuple[str, str] | None:
     """Make `admin` with a generated password when there is no user yet; name and password, told only now."""
-    password = secrets.token_urlsafe(12)
+    password = generated_password()
     try:
         with database.write() as session:
             if session.scalar(select(func.count()).select_from(User)):
@@ -201,6 +276,19 @@ def first_administrator(database: Database) -> tuple[str, str] | None:
     except (IntegrityError, PersonRefused):  # another process was quicker
         return None
     return "admin", password
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
+
+
+def _keep_an_administrator(session: Session, user: User) -> None:
+    """Refuse when nobody else could administrate; locks the rows, so that two do not take away each other."""
+    query = select(User.id).where(User.role == "admin", User.disabled_at.is_(None)).order_by(User.id)
+    others = [found for found in session.scalars(query.with_for_update()) if found != user.id]
+    if user.role == "admin" and user.disabled_at is None and not others:
+        raise PersonRefused(f"{user.name} is the last administrator who may log in")
 
 
 def _revoke_sessions(session: Session, user: User) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
@@ -15,12 +15,17 @@ from sqlalchemy import ColumnElement, CompoundSelect, delete, or_, select, union
 from sqlalchemy.orm import Session
 
 from db.commitments import OPEN
+from db.desk import IdempotencyKey, LogLine, WebhookCall
 from db.engine import Database
 from db.exchange import Commitment, CommitmentRequest, LabelledResult, RejectionNote
+from db.idempotency import KEPT
 from db.models import Command, Delivery, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.objects import ObjectStore
 from db.states import DELIVERY_OPEN, JOB_FINISHED, DeliveryState
 from db.types import utcnow
+
+CALLS_KEPT = timedelta(days=30)
+"""How long ended calls of webhooks are shown."""
 
 _AT_ONCE = 200
 """Rows changed in one transaction: writers wait no longer than for these."""
@@ -35,6 +40,8 @@ class Purged:
     events: int = 0
     notes: int = 0
     """Rejection notes that have arrived."""
+    lines: int = 0
+    """Lines of logs."""
     leftovers: int = 0
     """Ended logins, answered commands, processes that are no more, answers about commitment."""
 
@@ -58,8 +65,11 @@ def purge(
         results=_objects_gone(database, store, Result, _unneeded_result(results_before)),
         notes=_notes_gone(database, store, results_before),
         events=_rows_gone(database, JobEvent, _unneeded_event(events_before)),
+        lines=_rows_gone(database, LogLine, LogLine.at < events_before),
         leftovers=_rows_gone(database, WebSession, WebSession.expires_at < events_before)
         + _rows_gone(database, Command, Command.created_at < events_before)
+        + _rows_gone(database, IdempotencyKey, IdempotencyKey.at < utcnow() - KEPT)
+        + _rows_gone(database, WebhookCall, WebhookCall.ended_at < utcnow() - CALLS_KEPT)
         + _rows_gone(database, RoleInstance, RoleInstance.beat_at < events_before)
         + _rows_gone(
             database, Commitment, Commitment.state.not_in(OPEN) & (Commitment.asked_at < events_before)

@@ -226,3 +226,84 @@ def test_processes_that_start_at_once_make_one_first_administrator(database):
 
 def test_nobody_is_made_administrator_where_there_are_people(database, anna):
     assert people.first_administrator(database) is None
+
+
+def test_the_last_administrator_cannot_be_shut_out_or_demoted(database, anna, admin):
+    for change in (people.disable, lambda s, u: people.set_role(s, u, "radiologist")):
+        with pytest.raises(PersonRefused, match="last administrator"), database.write() as session:
+            change(session, session.get_one(User, admin.id))
+    with database.write() as session:
+        people.set_role(session, session.get_one(User, anna.id), "admin")
+        people.disable(session, session.get_one(User, admin.id))
+    with pytest.raises(PersonRefused, match="last administrator"), database.write() as session:
+        people.disable(session, session.get_one(User, anna.id))
+
+
+def test_two_administrators_do_not_shut_out_each_other(database, anna, admin):
+    with database.write() as session:
+        people.set_role(session, session.get_one(User, anna.id), "admin")
+    refused = []
+
+    def shut_out(number):
+        try:
+            with database.write() as session:
+                people.disable(session, session.get_one(User, number))
+        except PersonRefused:
+            refused.append(number)
+
+    threads = [threading.Thread(target=shut_out, args=(number,)) for number in (anna.id, admin.id)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(refused) == 1
+
+
+def test_another_role_ends_the_logins_and_a_disabled_user_may_come_back(database, anna, admin):
+    with database.write() as session:
+        raw, _ = people.open_session(session, anna, hours=1, address=None)
+    with database.write() as session:
+        people.set_role(session, session.get_one(User, anna.id), "admin")
+    with database.read() as session:
+        assert people.session_for(session, raw, idle_minutes=60) is None
+    with database.write() as session:
+        person = session.get_one(User, anna.id)
+        people.disable(session, person)
+        people.enable(person)
+    with database.read() as session:
+        assert people.verify(session, "anna", PASSWORD) is not None
+
+
+def test_sessions_are_listed_that_still_open_something(database, anna, admin):
+    with database.write() as session:
+        people.open_session(session, anna, hours=1, address="192.0.2.1")
+        _, ended = people.open_session(session, anna, hours=1, address=None)
+        people.revoke_session(session, ended)
+        _, idle = people.open_session(session, admin, hours=1, address=None)
+        idle.last_seen_at = utcnow() - timedelta(minutes=61)
+        people.open_session(session, admin, hours=1, address="192.0.2.2")
+    with database.read() as session:
+        assert sorted(s.address for s in people.sessions(session, idle_minutes=60)) == [
+            "192.0.2.1",
+            "192.0.2.2",
+        ]
+        [own] = people.sessions(session, idle_minutes=60, user_id=anna.id)
+        assert own.user.name == "anna"
+    with database.write() as session:
+        people.end_sessions(session, session.get_one(User, anna.id))
+    with database.read() as session:
+        assert people.sessions(session, idle_minutes=60, user_id=anna.id) == []
+
+
+def test_a_token_says_whether_it_opens_anything(database, admin, anna):
+    with database.write() as session:
+        people.create_token(session, admin, "night", days=1)
+        people.create_token(session, admin, "old", days=-1)
+        _, revoked = people.create_token(session, admin, "lost")
+        people.revoke_token(session, revoked)
+    with database.read() as session:
+        said = {token.name: people.token_state(token) for token in people.tokens(session)}
+        assert people.tokens(session, user_id=anna.id) == []
+    assert said == {"night": "valid", "old": "expired", "lost": "revoked"}
+    with pytest.raises(PersonRefused), database.write() as session:
+        people.create_token(session, session.get_one(User, admin.id), "  ")

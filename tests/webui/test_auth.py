@@ -151,6 +151,7 @@ def test_a_revoked_session_and_a_disabled_user_are_out_at_once(
         people.revoke_session(session, row)
     assert anna.get("/api/v1/me").status_code == 401
     with database.write() as session:
+        people.add_user(session, "other", "admin", PASSWORD)  # the last administrator cannot be shut out
         people.disable(session, _user(session, "root"))
     assert root.get("/api/v1/me").status_code == 401
 

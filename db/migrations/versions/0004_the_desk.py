@@ -18,6 +18,8 @@ def upgrade() -> None:
     op.create_index("ix_job_state", "job", ["state", "id"])
     op.create_index("ix_job_reason", "job", ["state", "reason_code", "id"])
     op.add_column("peer_status", sa.Column("changed_at", types.UtcDateTime()))
+    op.create_index("ix_audit_event_actor", "audit_event", ["actor", "id"])
+    op.create_index("ix_audit_event_object", "audit_event", ["object_type", "object_id", "id"])
     _people()
     _programs()
     _watching()
@@ -30,10 +32,14 @@ def _people() -> None:
         sa.Column("job_id", types.BigId, sa.ForeignKey("job.id"), nullable=False),
         sa.Column("user_id", types.BigId, sa.ForeignKey("user_account.id")),
         sa.Column("actor", sa.String(128), nullable=False),
+        sa.Column("result_id", types.BigId, sa.ForeignKey("result.id"), nullable=False),
+        sa.Column("model_version_id", types.BigId, sa.ForeignKey("model_version.id")),
+        sa.Column("scale", sa.Integer()),
         sa.Column("verdict", sa.String(16), nullable=False),
         sa.Column("note", types.Line(2000), nullable=False),
         sa.Column("rectangle", types.Json()),
         sa.Column("at", types.UtcDateTime(), nullable=False),
+        sa.UniqueConstraint("job_id", "user_id"),
     )
     op.create_index("ix_judgement_job_id", "judgement", ["job_id"])
     op.create_table(
@@ -84,8 +90,8 @@ def _programs() -> None:
         "webhook_call",
         sa.Column("id", types.BigId, primary_key=True),
         sa.Column("webhook_id", types.BigId, sa.ForeignKey("webhook.id"), nullable=False),
-        sa.Column("event_id", types.BigId, nullable=False),
-        sa.Column("job_id", types.BigId, sa.ForeignKey("job.id"), nullable=False),
+        sa.Column("event_id", types.BigId),
+        sa.Column("job_id", types.BigId, sa.ForeignKey("job.id")),
         sa.Column("job_state", sa.String(16), nullable=False),
         sa.Column("state", sa.String(16), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
