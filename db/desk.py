@@ -20,12 +20,17 @@ class Judgement(Base):
     job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
     user_id: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
     actor: Mapped[str] = mapped_column(String(128))
+    result_id: Mapped[int] = mapped_column(ForeignKey("result.id"))
+    """What was judged, with the model and the scale that made it: the job may be done anew by others."""
+    model_version_id: Mapped[int | None] = mapped_column(ForeignKey("model_version.id"))
+    scale: Mapped[int | None]
     verdict: Mapped[str] = mapped_column(String(16))
     """`good`, `bad` or `invented`."""
     note: Mapped[str] = mapped_column(Line(2000), default="")
     rectangle: Mapped[dict[str, Any] | None]
     """`x`, `y`, `width`, `height` in pixels of the result."""
     at: Mapped[datetime] = mapped_column(default=utcnow)
+    __table_args__ = (UniqueConstraint("job_id", "user_id"),)
 
 
 class ShareLink(Base):
@@ -89,10 +94,11 @@ class WebhookCall(Base):
     __tablename__ = "webhook_call"
     id: Mapped[int] = mapped_column(BigId, primary_key=True)
     webhook_id: Mapped[int] = mapped_column(ForeignKey("webhook.id"))
-    event_id: Mapped[int] = mapped_column(BigId)
-    """The job event that it tells of."""
-    job_id: Mapped[int] = mapped_column(ForeignKey("job.id"), index=True)
+    event_id: Mapped[int | None] = mapped_column(BigId)
+    """The job event that it tells of; None for a call that only tries the address."""
+    job_id: Mapped[int | None] = mapped_column(ForeignKey("job.id"), index=True)
     job_state: Mapped[str] = mapped_column(String(16))
+    """`test` for a call that only tries the address."""
     state: Mapped[str] = mapped_column(String(16), default="waiting")
     """`waiting`, `done` or `failed`."""
     attempts: Mapped[int] = mapped_column(default=0)

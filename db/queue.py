@@ -363,21 +363,6 @@ def _take_back(session: Session, job: Job, code: str, reason: str, actor: str) -
     deliveries.add_notes(session, job, actor=actor)
 
 
-def send(session: Session, job: Job, address: deliveries.Address, *, actor: str) -> None:
-    """Send the result of a done job to one more destination. Raises :class:`IllegalTransition`."""
-    _lock(session, job)
-    if results.kept(session, job) is None:
-        raise IllegalTransition("the job", job.state, JobState.DELIVERING, "it has no result any more")
-    if job.state != JobState.DONE:
-        raise IllegalTransition(
-            "the job", job.state, JobState.DELIVERING, "only a done one is sent elsewhere"
-        )
-    if any(d.what == "result" and d.destination_name == address.name for d in job.deliveries):
-        raise IllegalTransition("the job", job.state, JobState.DELIVERING, f"{address.name} has it already")
-    deliveries.add(session, job, address)
-    move_job(session, job, JobState.DELIVERING, actor=actor)
-
-
 def _lock(session: Session, job: Job) -> None:
     """See the job as it is now, and keep others from changing it until the transaction ends."""
     session.flush()

@@ -395,21 +395,6 @@ def test_a_job_without_a_result_has_nothing_to_retract(database):
             queue.retract(session, job, reason="why", actor="admin")
 
 
-def test_a_done_result_can_be_sent_somewhere_else(database):
-    with database.write() as session:
-        job = builders.finished(session)
-        queue.send(session, job, builders.OTHER, actor="radiologist")
-        assert job.state == JobState.DELIVERING
-        lease = deliveries.claim(session, "sender", "other", 60)
-        assert lease is not None
-        deliveries.stored(session, lease, 0, actor="sender")
-        assert job.state == JobState.DONE
-        session.flush()
-        session.expire_all()
-        with pytest.raises(IllegalTransition, match="other has it already"):
-            queue.send(session, job, builders.OTHER, actor="radiologist")
-
-
 def test_a_person_sees_the_state_as_it_is_not_as_it_was_loaded(database):
     [job_id] = builders.jobs(database, 1)
     with database.read() as session:

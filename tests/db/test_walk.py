@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select
 
-from db import deliveries, promises, queue
+from db import deliveries, promises, queue, sending
 from db.leases import LeaseLost
 from db.models import Delivery, Job, JobEvent
 from db.states import (
@@ -115,7 +115,7 @@ class House:
                     lambda: queue.cancel(self.session, job, actor="anna"),
                     lambda: queue.release(self.session, job, actor="anna"),
                     lambda: queue.retract(self.session, job, reason="wrong", actor="anna"),
-                    lambda: queue.send(self.session, job, builders.OTHER, actor="anna"),
+                    lambda: sending.send(self.session, job, builders.OTHER, actor="anna"),
                 ]
             )()
 
