@@ -18,9 +18,10 @@ FRONTEND_FILES := $(sort $(shell test -f $(FRONTEND)/package.json && \
 	find $(FRONTEND) -type f -not -path '*/node_modules/*' -not -name '*.tsbuildinfo'))
 NODE_MODULES := $(FRONTEND)/node_modules/.installed-$(call digest,$(FRONTEND)/package.json $(FRONTEND)/package-lock.json)
 BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
+CATALOGUES := $(patsubst %.po,%.mo,$(wildcard webui/translations/*/LC_MESSAGES/*.po))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web demo serve test lint lint-web bench screenshots lock clean
+.PHONY: help install build-web catalogues demo serve test lint lint-web bench words screenshots lock clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
@@ -29,11 +30,12 @@ help:
 	@echo "make test     the test suite (ARGS='tests/db -k lease' for a part)"
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
+	@echo "make words    the catalogues of translations brought to what is marked in the pages"
 	@echo "make screenshots  the README's pictures of the pages, from a demo"
 	@echo "make lock     write the locks again from pyproject.toml (UPGRADE=1: newer versions)"
 	@echo "make clean    remove everything that these commands built, except var/"
 
-install: $(DEPS) $(PROJECT) build-web
+install: $(DEPS) $(PROJECT) build-web catalogues
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -76,6 +78,15 @@ $(BUILT): $(NODE_MODULES)
 	@touch $@
 endif
 
+catalogues: $(CATALOGUES)
+
+%.mo: %.po | $(DEPS)
+	@$(VENV)/bin/pybabel --quiet compile --input-file $< --output-file $@
+
+words: $(PROJECT)
+	@$(PY) tools/words.py
+	@$(MAKE) --no-print-directory catalogues
+
 demo: install
 	@$(VENV)/bin/cxr-sr demo $(if $(filter-out 0,$(ONCE)),--once)
 
@@ -105,5 +116,6 @@ lock: $(DEPS)
 
 clean:
 	rm -rf $(VENV) webui/static/dist $(FRONTEND)/node_modules build dist
+	rm -f $(CATALOGUES)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
