@@ -20,7 +20,7 @@ from flask import Flask
 from config import Settings
 from db import Database
 from db.objects import open_store
-from webui import auth, csrf, errors, language, metrics, security, signin, uploads
+from webui import auth, csrf, errors, language, limits, metrics, security, signin, uploads
 from webui.api import blueprint as api
 from webui.api.events import Broadcaster
 from webui.dicomweb import cors
@@ -67,6 +67,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     metrics.register(app)
     cors.register(app)
     auth.register(app)
+    limits.register(app)
     language.register(app)
     uploads.register(app)
     csrf.register(app)

@@ -49,6 +49,8 @@ class Actor:
     must_change_password: bool = False
     language: str | None = None
     """The language that the person chose, if any."""
+    token_id: int | None = None
+    """The API token of a program."""
 
     @property
     def by_session(self) -> bool:
@@ -112,7 +114,7 @@ def _by_token(raw: str) -> Actor | None:
         if token is None:
             return None
         weaker = min(token.role, token.user.role, key=ROLES.index)
-        found = Actor(token.user_id, token.user.name, weaker, None)
+        found = Actor(token.user_id, token.user.name, weaker, None, token_id=token.id)
         unused = token.last_used_at is None or token.last_used_at < utcnow() - _TOUCH_AFTER
     if unused:
         with here.database.write() as session:

@@ -23,6 +23,10 @@ class Metrics:
             "cxr_sr_http_request_seconds", "Seconds until the answer began.", ("route",),
             buckets=(0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30), registry=self.registry,
         )  # fmt: skip
+        self.limited = Counter(
+            "cxr_sr_http_limited", "Requests of programs that came faster than their token allows.",
+            registry=self.registry,
+        )  # fmt: skip
 
 
 def register(app: Flask) -> None:

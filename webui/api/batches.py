@@ -22,6 +22,7 @@ from db.models import Batch
 from webui import auth, trail
 from webui.api.operations import answer, operation, read_body
 from webui.errors import ApiProblem, Invalid, NotFound
+from webui.idempotency import idempotent
 from webui.security import client_address
 from webui.services import services
 
@@ -215,7 +216,10 @@ def listing() -> Response:
 
 @blueprint.post("/batches")
 @auth.role("radiologist")
-@operation("Fetch studies and enhance them", tag="batches", body=NewBatch, answers={201: BatchView})
+@operation(
+    "Fetch studies and enhance them", tag="batches", body=NewBatch, answers={201: BatchView}, problems=(409,)
+)
+@idempotent
 def create() -> Response:
     """Of what a search found. Their images wait behind everything clinical."""
     return answer(begin(read_body(NewBatch)), 201)
