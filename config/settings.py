@@ -29,6 +29,7 @@ from config.section import (
     Section,
 )
 from config.sources import Sources
+from config.targets import alert_targets
 
 
 class DatabaseSettings(Section):
@@ -273,10 +274,16 @@ class AlertSettings(Section):
     expiry_days: float = Field(
         21.0, gt=0, description="Days before a certificate or a token ends that are told."
     )
+    paused_hours: float = Field(4.0, gt=0, description="Hours of a pause before it is told.")
     repeat_hours: float = Field(24.0, gt=0, description="Hours after which what still stands is told again.")
     names: bool = Field(
         False, description="Whether an alert names patients and accession numbers; think of who reads mail."
     )
+
+    @field_validator("urls")
+    @classmethod
+    def _apprise_knows_them(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return alert_targets(value)
 
 
 class LogSettings(Section):
