@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from db import picks
 from db.intake import Accepted, Arrival, IntakePaused, Origin, QueueFull, intake
 from db.models import Batch
 from db.objects import StoreError, StoreFull
@@ -58,6 +59,8 @@ class Outcome:
 
     accepted: list[tuple[Parcel, Accepted]] = field(default_factory=list)
     refused: list[tuple[Parcel, NotTaken]] = field(default_factory=list)
+    batch: int | None = None
+    """The batch that the jobs form."""
 
 
 def unpack(files: Iterable[tuple[str, Any]], *, max_bytes: int) -> Iterator[Parcel]:
@@ -90,20 +93,19 @@ def _member(name: str, member: archive.Member) -> Parcel:
     return Parcel(name, member.file, found)
 
 
-def take(parcels: Iterable[Parcel], wishes: Wishes, *, together: bool) -> Outcome:
+def take(parcels: Iterable[Parcel], wishes: Wishes, *, together: bool, batch: int | None = None) -> Outcome:
     """Bring each parcel in; a refusal does not stop the others, a full queue or disk stops the rest.
 
-    `together`: the jobs form a batch.
+    `together`: the jobs form a batch, a new one unless `batch` names it.
     """
-    outcome = Outcome()
+    outcome = Outcome(batch=batch)
     stopped: NotTaken | None = None
-    batch: int | None = None
     for parcel in parcels:
         refusal = parcel.refusal or stopped
         if refusal is None:
             try:
-                batch = batch or (_new_batch() if together else None)
-                outcome.accepted.append((parcel, _bring(parcel, wishes, batch)))
+                outcome.batch = outcome.batch or (new_batch() if together else None)
+                outcome.accepted.append((parcel, _bring(parcel, wishes, outcome.batch)))
                 continue
             except ClosedNow as error:
                 refusal = stopped = error
@@ -120,6 +122,10 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
     assert parcel.content is not None
     here, actor = services(), auth.actor()
     found = parcel.content
+    demographics = None if found.media_type == content.DICOM else wishes.demographics
+    is_named = found.media_type == content.DICOM or picks.PICKED in (demographics or {})
+    if wishes.requested.get("destinations") and not is_named:
+        raise NotTaken(str(picks.NotPicked()), "not-picked")
     parcel.file.close()
     arrival = Arrival(
         file=parcel.file.path,
@@ -129,7 +135,7 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         sop_instance_uid=found.sop_instance_uid,
         transfer_syntax_uid=found.transfer_syntax_uid,
         file_name=parcel.name[-256:],
-        demographics=None if found.media_type == content.DICOM else wishes.demographics,
+        demographics=demographics,
         priority=wishes.priority,
         purpose=wishes.purpose,
         requested=wishes.requested,
@@ -162,7 +168,8 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
     return accepted
 
 
-def _new_batch() -> int:
+def new_batch() -> int:
+    """A batch of uploads, empty at first."""
     with services().database.write() as session:
         batch = Batch(created_by=auth.actor().user_id)
         session.add(batch)

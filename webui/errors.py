@@ -13,6 +13,8 @@ from typing import Any
 
 import structlog
 from flask import Flask, Response, json, render_template, request
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext
 from markupsafe import escape
 from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException
@@ -20,6 +22,7 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from db.intake import IntakePaused, QueueFull
 from db.objects import ObjectMissing, StoreError, StoreFull
+from db.picks import NotPicked
 from db.states import IllegalTransition
 
 log = structlog.get_logger(__name__)
@@ -102,8 +105,8 @@ class TooMany(ApiProblem):
 
     status, kind = 429, "too-many-attempts"
 
-    def __init__(self, detail: str, *, retry_after: float) -> None:
-        super().__init__(detail, headers={"Retry-After": str(max(1, round(retry_after)))})
+    def __init__(self, detail: str, *, retry_after: float, kind: str | None = None) -> None:
+        super().__init__(detail, kind=kind, headers={"Retry-After": str(max(1, round(retry_after)))})
 
 
 class Unavailable(ApiProblem):
@@ -139,6 +142,7 @@ def respond(problem: ApiProblem) -> Response:
         }
         response = Response(json.dumps(body), status=problem.status, content_type=PROBLEM)
     else:
+        title = str(_TITLES.get(problem.status, title))
         response = Response(_page(problem.status, title, problem.detail), status=problem.status)
     response.headers.extend(problem.headers)
     response.headers["Cache-Control"] = "no-store"
@@ -165,6 +169,10 @@ def register(app: Flask) -> None:
     def _illegal(error: IllegalTransition) -> Response:
         return respond(Conflict(f"{error}.".capitalize(), kind="state", state=error.before.value))
 
+    @app.errorhandler(NotPicked)
+    def _not_picked(error: NotPicked) -> Response:
+        return respond(Conflict(str(error), kind="not-picked"))
+
     @app.errorhandler(QueueFull)
     def _queue_full(_error: QueueFull) -> Response:
         return respond(queue_full())
@@ -179,18 +187,21 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(ObjectMissing)
     def _missing(_error: ObjectMissing) -> Response:
-        return respond(NotFound("The object is not kept here any more.", kind="object-gone"))
+        return respond(NotFound(_("The object is not kept here any more."), kind="object-gone"))
 
     @app.errorhandler(StoreError)
     def _store(error: StoreError) -> Response:
         log.error("store failed", incident=_incident(error), detail=str(error))
-        return respond(Unavailable("The store does not answer; try again later.", kind="store"))
+        return respond(Unavailable(_("The store does not answer; try again later."), kind="store"))
 
     @app.errorhandler(SQLAlchemyError)
     def _database(error: SQLAlchemyError) -> Response:
         incident = _incident(error)
         return respond(
-            Unavailable(f"The database does not answer; try again later ({incident}).", kind="database")
+            Unavailable(
+                _("The database does not answer; try again later (%(incident)s).", incident=incident),
+                kind="database",
+            )
         )
 
     @app.errorhandler(HTTPException)
@@ -203,40 +214,62 @@ def register(app: Flask) -> None:
         kind, detail = _HTTP.get(status, (f"http-{status}", f"{HTTPStatus(status).phrase}."))
         own = {"content-type", "content-length"}
         headers = {name: value for name, value in error.get_headers() if name.lower() not in own}
-        return respond(ApiProblem(detail, status=status, kind=kind, headers=headers))
+        return respond(ApiProblem(str(detail), status=status, kind=kind, headers=headers))
 
     @app.errorhandler(Exception)
     def _any(error: Exception) -> Response:
         incident = _incident(error)
-        detail = f"Something failed here, not with you. An administrator finds it in the log as {incident}."
+        detail = _(
+            "Something failed here, not with you. An administrator finds it in the log as %(incident)s.",
+            incident=incident,
+        )
         return respond(ApiProblem(detail, status=500, kind="internal"))
 
 
 def queue_full() -> Unavailable:
     """The answer when no more jobs may wait."""
-    return Unavailable("The queue is full; try again later.", kind="queue-full", retry_after=60)
+    return Unavailable(_("The queue is full; try again later."), kind="queue-full", retry_after=60)
 
 
 def intake_paused() -> Unavailable:
     """The answer while an administrator has paused intake."""
     return Unavailable(
-        "An administrator has paused intake; try again later.", kind="intake-paused", retry_after=60
+        _("An administrator has paused intake; try again later."), kind="intake-paused", retry_after=60
     )
 
 
 def no_room() -> NoRoom:
     """The answer when the store has no room."""
-    return NoRoom("There is no room left for new images; an administrator has to make some.")
+    return NoRoom(_("There is no room left for new images; an administrator has to make some."))
 
 
-_HTTP = {
-    400: ("bad-request", "The request could not be understood."),
-    404: ("not-found", "There is nothing at this address."),
-    405: ("method-not-allowed", "This address does not take that method."),
-    411: ("length-required", "The request must state its length."),
-    413: ("too-large", "The request is larger than allowed."),
-    415: ("unsupported-content", "This kind of content is not taken here."),
+_HTTP: dict[int, tuple[str, Any]] = {
+    400: ("bad-request", lazy_gettext("The request could not be understood.")),
+    404: ("not-found", lazy_gettext("There is nothing at this address.")),
+    405: ("method-not-allowed", lazy_gettext("This address does not take that method.")),
+    411: ("length-required", lazy_gettext("The request must state its length.")),
+    413: ("too-large", lazy_gettext("The request is larger than allowed.")),
+    415: ("unsupported-content", lazy_gettext("This kind of content is not taken here.")),
 }
+
+_TITLES = {
+    400: lazy_gettext("Bad Request"),
+    401: lazy_gettext("Unauthorized"),
+    403: lazy_gettext("Forbidden"),
+    404: lazy_gettext("Not Found"),
+    405: lazy_gettext("Method Not Allowed"),
+    409: lazy_gettext("Conflict"),
+    413: lazy_gettext("Too Large"),
+    415: lazy_gettext("Unsupported Media Type"),
+    422: lazy_gettext("Unprocessable Content"),
+    429: lazy_gettext("Too Many Requests"),
+    500: lazy_gettext("Internal Server Error"),
+    502: lazy_gettext("Bad Gateway"),
+    503: lazy_gettext("Service Unavailable"),
+    504: lazy_gettext("Gateway Timeout"),
+    507: lazy_gettext("Insufficient Storage"),
+}
+"""The headings of error pages; programs get the phrases of HTTP."""
 
 
 def _incident(error: BaseException) -> str:

@@ -68,20 +68,47 @@ def test_a_dicom_file_becomes_a_source_and_a_job(
 def test_a_picture_takes_the_demographics_and_wishes_of_the_form(anna: Person, database: Database) -> None:
     answer = anna.upload(
         ("scan.png", png()),
-        scale="2", priority="stat", destination="pacs", model="srresnet",
+        scale="2", priority="stat", model="srresnet",
         PatientName="Doe^Jane", PatientID="42", PatientBirthDate="1980-02-29", PatientSex="f",
-        ViewPosition="pa",
+        ViewPosition="pa", StudyDate="2024-01-31",
     )  # fmt: skip
     assert answer.status_code == 202, answer.get_json()
     (source,) = _sources(database)
     assert source.media_type == "image/png"
     assert source.demographics == {
         "PatientName": "Doe^Jane", "PatientID": "42", "PatientBirthDate": "19800229", "PatientSex": "F",
-        "ViewPosition": "PA",
+        "ViewPosition": "PA", "StudyDate": "20240131",
     }  # fmt: skip
     (job,) = _jobs(database)
-    assert job.requested == {"scale": 2, "model": "srresnet", "destinations": ["pacs"]}
+    assert job.requested == {"scale": 2, "model": "srresnet"}
     assert job.priority == Priority.STAT
+
+
+def test_a_picture_is_refused_where_it_was_to_go_to_an_archive_and_a_dicom_file_is_not(
+    anna: Person, database: Database, store: ObjectStore
+) -> None:
+    alone = anna.upload(("scan.png", png()), destination="pacs", PatientName="Doe^Jane", PatientID="42")
+    assert (alone.status_code, alone.get_json()["type"]) == (422, "urn:cxr-sr:problem:not-picked")
+    assert "picked from that archive" in alone.get_json()["detail"]
+    both = anna.upload(("both.zip", archive({"a.dcm": dicom(), "b.png": png()})), destination="pacs")
+    body = both.get_json()
+    assert [job["file"] for job in body["jobs"]] == ["both.zip/a.dcm"]
+    assert [(item["file"], item["kind"]) for item in body["refused"]] == [("both.zip/b.png", "not-picked")]
+    (job,) = _jobs(database)
+    assert job.requested == {"destinations": ["pacs"]}
+    assert _spool(store) == []
+
+
+def test_files_of_several_requests_form_one_batch_of_the_person_who_began_it(
+    anna: Person, root: Person, database: Database
+) -> None:
+    batch = anna.post("/api/v1/uploads").get_json()["batch"]
+    first = anna.upload(("a.dcm", dicom("1.2.1")), batch=str(batch)).get_json()
+    second = anna.upload(("b.dcm", dicom("1.2.2")), batch=str(batch)).get_json()
+    assert first["batch"] == second["batch"] == batch
+    assert {job.batch_id for job in _jobs(database)} == {batch}
+    assert root.upload(("c.dcm", dicom("1.2.3")), batch=str(batch)).status_code == 422
+    assert anna.upload(("c.dcm", dicom("1.2.3")), batch="999").status_code == 422
 
 
 def test_demographics_never_replace_those_of_a_dicom_file(anna: Person, database: Database) -> None:

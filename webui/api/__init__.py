@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.api import batches, deposit, events, jobs, me, objects, openapi, system
+from webui.api import batches, deposit, events, identity, jobs, me, objects, openapi, system
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 for part in (
     deposit.blueprint,
     jobs.blueprint,
+    identity.blueprint,
     objects.blueprint,
     events.blueprint,
     system.blueprint,

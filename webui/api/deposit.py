@@ -10,11 +10,13 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from config import Settings
+from db.models import Batch
 from db.states import JobState, Priority
 from webui import auth, content, door
 from webui.api.models import Accepted, NewJob, PriorityName, Refused
 from webui.api.operations import answer, operation, read_form
 from webui.errors import ApiProblem, Invalid, intake_paused, no_room, queue_full
+from webui.idempotency import idempotent
 from webui.services import services
 from webui.uploads import upload
 
@@ -26,6 +28,7 @@ _STATUS = {
     "archive-too-large": 413,
     "damaged": 422,
     "encrypted": 422,
+    "not-picked": 422,
     "store": 503,
     "database": 503,
 }
@@ -66,6 +69,9 @@ class Demographics(BaseModel):
         None, description="YYYY-MM-DD or YYYYMMDD."
     )
     PatientSex: Annotated[Literal["F", "M", "O"], BeforeValidator(_code)] | None = None
+    StudyDate: Annotated[str, AfterValidator(_dicom_date)] | None = Field(
+        None, description="YYYY-MM-DD or YYYYMMDD; left out: the day of the upload."
+    )
     StudyDescription: LongText | None = None
     AccessionNumber: ShortText | None = None
     ViewPosition: Annotated[
@@ -82,8 +88,23 @@ class DepositForm(Demographics):
     model: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
     priority: PriorityName = "routine"
     destination: list[str] = Field(
-        default_factory=list, description="Names; without any the result stays here."
+        default_factory=list,
+        description="Names; without any the result stays here. For DICOM alone: of other images, patient "
+        "and study are picked from the archive first.",
     )
+    batch: int | None = Field(None, ge=1, lt=1 << 63, description="A batch of `POST /api/v1/uploads`.")
+
+
+class UploadBatch(BaseModel):
+    batch: int = Field(description="Number to send as `batch` with each file.")
+
+
+@blueprint.post("/uploads")
+@auth.role("radiologist")
+@operation("Begin an upload in several requests", tag="jobs", answers={201: UploadBatch})
+def begin() -> Response:
+    """Makes a batch: the jobs of all requests that name it belong together."""
+    return answer(UploadBatch(batch=door.new_batch()), 201)
 
 
 @blueprint.post("/jobs")
@@ -93,6 +114,7 @@ class DepositForm(Demographics):
     "Bring images in", tag="jobs", form=DepositForm, multipart_file=True, answers={202: Accepted},
     problems=(409, 413, 415, 422, 507),
 )  # fmt: skip
+@idempotent
 def deposit() -> Response:
     """Field `file`, once or more: DICOM, PNG, JPEG, TIFF, or a ZIP of them.
 
@@ -108,10 +130,12 @@ def deposit() -> Response:
     if len(files) > MAX_FILES:
         raise ApiProblem(f"At most {MAX_FILES} files at once.", status=413, kind="too-large")
     settings = services().settings
-    wishes = _wishes(read_form(DepositForm, lists=frozenset({"destination"})), settings)
+    form = read_form(DepositForm, lists=frozenset({"destination"}))
+    _check_batch(form.batch)
+    wishes = _wishes(form, settings)
     parcels = door.unpack(files, max_bytes=settings.web.max_upload_bytes)
     together = len(files) > 1 or content.is_archive(files[0][1])
-    return respond(door.take(parcels, wishes, together=together))
+    return respond(door.take(parcels, wishes, together=together, batch=form.batch))
 
 
 def respond(outcome: door.Outcome) -> Response:
@@ -134,7 +158,19 @@ def respond(outcome: door.Outcome) -> Response:
         )
         for parcel, accepted in outcome.accepted
     ]
-    return answer(Accepted(jobs=jobs, refused=refused), 202)
+    return answer(Accepted(jobs=jobs, refused=refused, batch=outcome.batch), 202)
+
+
+def _check_batch(number: int | None) -> None:
+    """Raise :class:`Invalid` unless it is a batch of uploads that this person began."""
+    if number is None:
+        return
+    with services().database.read() as session:
+        batch = session.get(Batch, number)
+        if batch is None or batch.kind != "upload" or batch.created_by != auth.actor().user_id:
+            raise Invalid(
+                "There is no such batch of yours.", errors=[{"field": "batch", "message": "not known"}]
+            )
 
 
 def _problem(refused: list[Refused]) -> ApiProblem:

@@ -51,6 +51,7 @@ class NewJob(BaseModel):
 class Accepted(BaseModel):
     jobs: list[NewJob]
     refused: list[Refused]
+    batch: int | None = Field(None, description="The batch that the jobs form, where they are several.")
 
 
 class EventView(BaseModel):
