@@ -184,6 +184,8 @@ class Job(Base):
     reason: Mapped[str | None] = mapped_column(Line(1024))
     priority: Mapped[int] = mapped_column(default=10)
     purpose: Mapped[Purpose] = mapped_column(default=Purpose.CLINICAL)
+    origin_kind: Mapped[str | None] = mapped_column(String(16))
+    """The source's, once more: lists are filtered by it."""
     requested: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """What the door asked for: optional `scale` (2, 4), `model`, `destinations` (names)."""
     created_by: Mapped[int | None] = mapped_column(ForeignKey("user_account.id"))
@@ -221,6 +223,11 @@ class Job(Base):
         Index("ix_job_state", "state", "id"),
         Index("ix_job_reason", "state", "reason_code", "id"),
         Index("ix_job_lease", "state", "lease_expires_at"),
+        Index("ix_job_rule", "rule", "id"),
+        Index("ix_job_model", "model_version_id", "id"),
+        Index("ix_job_priority", "priority", "id"),
+        Index("ix_job_origin", "origin_kind", "id"),
+        Index("ix_job_created", "created_at", "id"),
     )
 
 
@@ -285,6 +292,7 @@ class Delivery(Base):
     __table_args__ = (
         UniqueConstraint("job_id", "what", "destination_name"),
         Index("ix_delivery_claim", "state", "destination_name", "priority", "id"),
+        Index("ix_delivery_destination", "destination_name", "job_id"),
     )
 
 

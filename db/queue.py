@@ -38,6 +38,7 @@ def enqueue(
         source_id=source.id,
         priority=int(priority),
         purpose=purpose,
+        origin_kind=source.origin_kind,
         requested=requested or {},
         batch_id=batch_id,
         created_by=created_by,

@@ -18,6 +18,7 @@ from sqlalchemy import inspect, select, text
 from db import Database, revisions, schema
 from db.models import Base, Job, Source
 from db.schema import SchemaError
+from db.words import PatientWord
 from tests import peers
 from tests.db import builders
 
@@ -41,6 +42,7 @@ def upgrade() -> None:
 
 
 NOW = "CURRENT_TIMESTAMP"
+PATIENT = {"name": "'DOE^JANE'", **dict.fromkeys(("patient_id", "issuer", "birth_date", "sex"), "''")}
 SOURCE = {
     "sha256": "'abc'",
     "size_bytes": "1",
@@ -147,14 +149,15 @@ def test_sources_of_the_first_tables_keep_their_identity(empty):
         config = revisions._config()
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        for table, values in (("source", SOURCE), ("job", JOB)):
+        for table, values in (("patient", PATIENT), ("source", SOURCE), ("job", JOB)):
             row = f"INSERT INTO {table} ({', '.join(values)}) VALUES ({', '.join(values.values())})"
             connection.exec_driver_sql(row)
         connection.commit()
     schema.upgrade(empty)
     with empty.read() as session:
         assert session.scalars(select(Source.identity)).all() == ["abc"]
-        assert session.scalars(select(Job.source_id)).all() == [1]
+        assert session.execute(select(Job.source_id, Job.origin_kind)).all() == [(1, "dimse")]
+        assert set(session.scalars(select(PatientWord.word))) == {"doe", "jane"}
 
 
 def test_a_migration_that_fails_leaves_the_database_as_it_was(empty, later_program):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from db import types
+from db import types, words
 
 revision = "0004"
 down_revision = "0003"
@@ -20,9 +20,47 @@ def upgrade() -> None:
     op.add_column("peer_status", sa.Column("changed_at", types.UtcDateTime()))
     op.create_index("ix_audit_event_actor", "audit_event", ["actor", "id"])
     op.create_index("ix_audit_event_object", "audit_event", ["object_type", "object_id", "id"])
+    _lists()
     _people()
     _programs()
     _watching()
+
+
+def _lists() -> None:
+    """What makes a long queue quick to look through."""
+    op.add_column("job", sa.Column("origin_kind", sa.String(16)))
+    op.execute(
+        "UPDATE job SET origin_kind = (SELECT origin_kind FROM source WHERE source.id = job.source_id)"
+    )
+    op.create_index("ix_job_rule", "job", ["rule", "id"])
+    op.create_index("ix_job_model", "job", ["model_version_id", "id"])
+    op.create_index("ix_job_priority", "job", ["priority", "id"])
+    op.create_index("ix_job_origin", "job", ["origin_kind", "id"])
+    op.create_index("ix_job_created", "job", ["created_at", "id"])
+    op.create_index("ix_delivery_destination", "delivery", ["destination_name", "job_id"])
+    op.create_table(
+        "patient_word",
+        sa.Column("patient_fk", types.BigId, sa.ForeignKey("patient.id"), primary_key=True),
+        sa.Column("word", words.Word, primary_key=True),
+    )
+    op.create_index("ix_patient_word", "patient_word", ["word", "patient_fk"])
+    _note_words(op.get_bind())
+
+
+def _note_words(connection: sa.Connection) -> None:
+    """Write down the words of the names that are there."""
+    patient = sa.table("patient", sa.column("id"), sa.column("name"))
+    word = sa.table("patient_word", sa.column("patient_fk"), sa.column("word"))
+    last = 0
+    while True:
+        query = sa.select(patient.c.id, patient.c.name).where(patient.c.id > last).order_by(patient.c.id)
+        found = [(row.id, row.name) for row in connection.execute(query.limit(1000))]
+        if not found:
+            return
+        last = found[-1][0]
+        rows = words.rows(found)
+        if rows:
+            connection.execute(sa.insert(word), rows)
 
 
 def _people() -> None:
