@@ -6,7 +6,6 @@ lies in the command's answer for some minutes.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import date, datetime
 from typing import Annotated, Any, Literal
@@ -16,20 +15,17 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_vali
 from sqlalchemy.orm import Session
 
 from config.network import Archive
-from db import audit, batches, commands, presence
+from db import audit, batches, commands
 from db.exchange import BatchItem
 from db.models import Batch
-from webui import auth, trail
+from webui import asking, auth, trail
 from webui.api.operations import answer, operation, read_body
-from webui.errors import ApiProblem, Invalid, NotFound
+from webui.errors import Invalid, NotFound
 from webui.idempotency import idempotent
 from webui.security import client_address
 from webui.services import services
 
 blueprint = Blueprint("batches", __name__)
-
-SEARCH_SECONDS = 90.0
-"""How long a search may take; archives with millions of studies are slow."""
 
 _KIND = "search"
 
@@ -269,25 +265,9 @@ def retry(batch_id: int) -> Response:
 
 def found_in(name: str, wanted: ArchiveSearch) -> FoundStudies:
     """Have an archive searched and wait for the answer. Raises :class:`ApiProblem`."""
-    here, who = services(), auth.actor()
-    if here.settings.archive(name) is None:
-        raise NotFound("There is no such archive.")
-    with here.database.write() as session:
-        if not any(row.role == "sender" for row in presence.alive(session)):
-            raise ApiProblem("No sender is running to do it.", status=503, kind="role-missing")
-        batches.forget_searches(session)
-        arguments = {"archive": name, "terms": wanted.terms, "limit": wanted.limit, "by": who.user_id}
-        number = commands.ask(session, batches.ROLE, _KIND, arguments)
-        audit.record(
-            session, who.user, "archive.search", object_type="archive", object_id=name,
-            address=client_address(), detail=trail.kept(wanted.terms),
-        )  # fmt: skip
-    found = _wait(number)
-    if found is None:
-        raise ApiProblem("The archive did not answer in time.", status=504, kind="no-answer")
-    if not found.get("ok"):
-        said = str(found.get("message") or "it failed")
-        raise ApiProblem(f"The search did not work: {said}.", status=502, kind="archive")
+    number, found = asking.ask(
+        name, _KIND, detail=trail.kept(wanted.terms), terms=wanted.terms, limit=wanted.limit
+    )
     return FoundStudies(search=number, studies=found["studies"], more=bool(found.get("more")))
 
 
@@ -355,18 +335,6 @@ def _answer_to(session: Session, number: int, user_id: int) -> tuple[dict[str, A
             errors=[{"field": "search", "message": "not known any more"}],
         )
     return command.arguments, command.answer
-
-
-def _wait(number: int) -> dict[str, Any] | None:
-    deadline, pause = time.monotonic() + SEARCH_SECONDS, 0.05
-    while time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(0.5, pause * 1.5)
-        with services().database.read() as session:
-            command = commands.result(session, number)
-            if command is not None and command.answer is not None:
-                return command.answer
-    return None
 
 
 def _find(session: Session, batch_id: int) -> Batch:
