@@ -63,7 +63,17 @@ def update(language: str, domain: str) -> int:
     with file.open("wb") as stream:
         write_po(stream, kept, width=110, omit_header=False, ignore_obsolete=True, include_lineno=False)
     _without_dates(file)
-    return sum(1 for one in kept if one.id and not all(one.string if one.pluralizable else [one.string]))
+    return len(untranslated(kept))
+
+
+def untranslated(kept: Catalog) -> list[str]:
+    """Words of a catalogue that have no translation yet, or lack a plural's."""
+    gaps = []
+    for one in kept:
+        said = list(one.string) if isinstance(one.string, tuple | list) else [one.string]
+        if one.id and not all(said):
+            gaps.append(str(one.id if isinstance(one.id, str) else one.id[0]))
+    return gaps
 
 
 def _without_dates(file: Path) -> None:

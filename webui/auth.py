@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
 from flask import Flask, Response, current_app, g, redirect, request
+from flask_babel import gettext as _
 from sqlalchemy import update
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -150,12 +151,12 @@ def register(app: Flask) -> None:
         if needed == PUBLIC:
             return None
         if needed is None:
-            raise Forbidden("This address is closed.")
+            raise Forbidden(_("This address is closed."))
         found = current()
         if found is None:
             return _ask_to_log_in()
         if not found.may(needed):
-            raise Forbidden(f"This needs the role {needed}.")
+            raise Forbidden(_("This needs the role %(role)s.", role=needed))
         if found.must_change_password and request.path not in _WHILE_PASSWORD_IS_DUE:
             return _ask_for_new_password()
         return None

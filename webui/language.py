@@ -15,6 +15,7 @@ from babel import Locale, UnknownLocaleError
 from babel.messages.mofile import read_mo
 from flask import Flask, has_request_context, request
 from flask_babel import Babel, get_locale
+from sqlalchemy.exc import SQLAlchemyError
 
 from webui import auth
 from webui.errors import wants_problem
@@ -42,9 +43,9 @@ def chosen() -> str:
     if not has_request_context() or wants_problem():
         return "en"
     known = available()
-    actor = auth.current() if request.endpoint else None
-    if actor is not None and actor.language in known:
-        return str(actor.language)
+    wish = _wish()
+    if wish in known:
+        return str(wish)
     configured = services().settings.web.language
     if configured != "auto":
         return configured if configured in known else "en"
@@ -60,6 +61,15 @@ def words_of_scripts() -> dict[str, str]:
     """What the front end's `t` says in this language: its English words to ours."""
     name = chosen()
     return {} if name == "en" else _words(_catalogue(name, "scripts"))
+
+
+def _wish() -> str | None:
+    """What the person chose; None also where the database cannot tell: its error has a page too."""
+    try:
+        actor = auth.current() if request.endpoint else None
+    except SQLAlchemyError:
+        return None
+    return actor.language if actor is not None else None
 
 
 def _locale() -> Locale:

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import structlog
 from flask import Blueprint, Response, make_response, redirect, render_template, request
+from flask_babel import gettext as _
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -38,9 +39,10 @@ def login() -> AnyResponse:
     user, wait = authenticate(name, password)
     if user is None:
         if wait:
-            sentence = f"Too many attempts. Try again in {max(1, round(wait / 60))} min."
+            minutes = max(1, round(wait / 60))
+            sentence = _("Too many attempts. Try again in %(minutes)s min.", minutes=minutes)
             return _again("login.html", 429, sentence, next=target, retry_after=wait)
-        return _again("login.html", 401, "The name or the password is wrong.", next=target)
+        return _again("login.html", 401, _("The name or the password is wrong."), next=target)
     raw = open_session(user)
     response = redirect("/account" if user.must_change_password else target, 303)
     auth.set_cookie(response, raw)
@@ -131,18 +133,18 @@ def replace_password(current: str, new: str, repeat: str) -> str | None:
     """Give the actor a new password; returns what is wrong with it, None when it is set."""
     here, actor = services(), auth.actor()
     if new != repeat:
-        return "The two new passwords differ."
+        return _("The two new passwords differ.")
     if not people.SHORTEST_PASSWORD <= len(new) <= people.LONGEST_PASSWORD:
-        return f"A password has at least {people.SHORTEST_PASSWORD} characters."
+        return _("A password has at least %(number)s characters.", number=people.SHORTEST_PASSWORD)
     if actor.user.casefold() in new.casefold():
-        return "The password must not contain your name."
+        return _("The password must not contain your name.")
     if new == current:
-        return "The new password must differ from the old one."
+        return _("The new password must differ from the old one.")
     user, wait = authenticate(actor.user, current)
     if wait:
-        raise TooMany("Too many attempts with a wrong password; wait a while.", retry_after=wait)
+        raise TooMany(_("Too many attempts with a wrong password; wait a while."), retry_after=wait)
     if user is None:
-        return "The current password is wrong."
+        return _("The current password is wrong.")
     with here.throttle.hashing, here.database.write() as session:
         owner = session.get_one(User, actor.user_id)
         people.set_password(session, owner, new)
