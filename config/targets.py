@@ -13,9 +13,10 @@ def target(url: str) -> Any | None:
     logging.getLogger("apprise").propagate = False  # it would write addresses into our log
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # some of its plugins import what is going away
-        from apprise import Apprise
+        from apprise import Apprise, AppriseAsset
 
-        return Apprise.instantiate(url, suppress_exceptions=True)
+        asset = AppriseAsset(app_id="cxr-sr", app_desc="cxr-sr", app_url="", async_mode=False)
+        return Apprise.instantiate(url, asset=asset, suppress_exceptions=True)
 
 
 def alert_targets(urls: tuple[str, ...]) -> tuple[str, ...]:

@@ -86,6 +86,8 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
     found += [(f"archive {a.name}", partial(check_echo, destination=a)) for a in settings.archives]
     if settings.audit.messages != "none":
         found.append(("audit", check_audit))
+    if settings.alerts.urls:
+        found.append(("alerts", check_alerts))
     if not settings.destinations:
         found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
     return found
@@ -240,6 +242,14 @@ def check_certificates(settings: Settings) -> str:
         return "none configured"
     first = min(found, key=lambda one: str(one.until))
     return f"{len(found)}, the first to expire is {first.keys[0]} on {first.until:%Y-%m-%d}"
+
+
+def check_alerts(settings: Settings) -> str:
+    """Who is told of alerts. Nobody is told anything now."""
+    from cxr_sr.alerting import called
+
+    names = [called(number, url) for number, url in enumerate(settings.alerts.urls, start=1)]
+    return f"told to {', '.join(names)}; `cxr-sr alerts test` sends them a message"
 
 
 def check_echo(settings: Settings, *, destination: Remote) -> str:

@@ -16,8 +16,9 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
+from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
-from db import Database, audit, commitments, deliveries, queue, schema
+from db import Database, alerts, audit, commitments, deliveries, measurements, queue, schema, tallies
 from db.exchange import Document
 from db.objects import LocalStore, ObjectStore, open_store
 from db.presence import Presence
@@ -40,6 +41,10 @@ AUDIT_SECONDS = 5.0
 STATEMENT = "conformance"
 STATEMENT_SECONDS = 86400.0
 """Interval at which the conformance statement is written anew; it changes with the program alone."""
+WEBHOOK_SECONDS = 2.0
+"""Interval at which events are read for webhooks."""
+COUNT_SECONDS = 60.0
+"""Interval at which jobs are counted for the charts."""
 WATERMARK = 2.0
 """A warning is logged while less than this many times the reserve is free."""
 
@@ -56,11 +61,14 @@ class Duties:
     def __post_init__(self) -> None:
         from pacs_node.audit.exporter import Exporter
         from pacs_node.audit.sinks import open_sink
+        from pacs_node.webhooks import Herald
 
         sink = open_sink(self.settings)
         self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
         self._audit_problem: str | None = None
         self._certificates: Mapping[str | None, str | None] = {}
+        self._alerting = Alerting(self.settings, self.database, self.store)
+        self._herald = Herald(self.database, self.settings.web.public_url)
 
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
@@ -86,7 +94,9 @@ class Duties:
             results_before=now - timedelta(days=keep.results_days),
             events_before=now - timedelta(days=keep.events_days),
         )
-        log.info("retention", purged=str(purged))
+        with self.database.write() as session:
+            old = alerts.purge(session, now - timedelta(days=keep.events_days))
+        log.info("retention", purged=str(purged), figures=measurements.thin(self.database, now), alerts=old)
 
     def sweep_orphans(self) -> None:
         """Remove objects without a row and temporary files that a crash has left."""
@@ -105,6 +115,26 @@ class Duties:
         reserve = self.settings.storage.reserve_bytes
         if room.free_bytes is not None and room.free_bytes < WATERMARK * reserve:
             log.warning("disk-low", free_bytes=room.free_bytes, reserve_bytes=reserve)
+        if room.free_bytes is not None:
+            with self.database.write() as session:
+                measurements.record(session, {"disk-free": room.free_bytes}, alerts.STORE)
+
+    def count_jobs(self) -> None:
+        """Write down what happened in the last minutes, for the charts."""
+        tallies.keep(self.database)
+
+    def check_alerts(self) -> None:
+        """Look at what somebody must be told of; telling goes on in threads of its own."""
+        self._alerting.check()
+
+    def call_webhooks(self) -> None:
+        """Note what is to be said to whom; saying it goes on in threads of their own."""
+        self._herald.run()
+
+    def stop(self) -> None:
+        """End what goes on beside the duties."""
+        self._alerting.stop()
+        self._herald.stop()
 
     def check_certificates(self) -> None:
         """Show until when certificates are good; say once what is to be done about one."""
@@ -265,6 +295,7 @@ def _lead(duties: Duties, leads: Callable[[], bool], stop: threading.Event) -> N
             pass
     finally:
         scheduler.shutdown(wait=True)
+        duties.stop()
         duties.presence.update(leading=False)
 
 
@@ -276,15 +307,18 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         executors={"default": ThreadPoolExecutor(3), AUDIT: ThreadPoolExecutor(1)},
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
-    backup = timedelta(hours=every.backup_hours)
+    backup, alert_seconds = timedelta(hours=every.backup_hours), duties.settings.alerts.check_seconds
     table: tuple[tuple[Callable[[], None], float, datetime], ...] = (
         (duties.expire_leases, every.lease_seconds, now),
         (duties.check_disk, every.disk_seconds, now),
         (duties.check_certificates, every.disk_seconds, now),
+        (duties.count_jobs, COUNT_SECONDS, now + timedelta(seconds=2)),
+        (duties.check_alerts, alert_seconds, now + timedelta(seconds=min(alert_seconds, 60))),
         (duties.echo, every.echo_seconds, now + timedelta(seconds=5)),
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
         (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
+        (duties.call_webhooks, WEBHOOK_SECONDS, now),
         (duties.write_statement, STATEMENT_SECONDS, now + timedelta(seconds=3)),
     )
     if duties.settings.audit.messages != "none":

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import func, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from config import Settings
@@ -131,6 +131,12 @@ def told(
         alert.trouble = trouble[:256] if trouble else None
         if trouble is None:
             alert.told_at = now or utcnow()
+
+
+def purge(session: Session, before: datetime) -> int:
+    """Remove alerts that were over before that time; returns how many."""
+    gone = delete(Alert).where(Alert.cleared_at < before).returning(Alert.id)
+    return len(session.execute(gone, execution_options={"synchronize_session": False}).all())
 
 
 def disk_forecast(session: Session, settings: Settings, now: datetime) -> Forecast:
