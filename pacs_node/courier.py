@@ -57,6 +57,7 @@ class Task:
     """What a claimed delivery is about, read from its rows. goods: None where they are still to be made."""
 
     lease: Lease
+    job: int
     destination: Destination
     goods: Consignment | None
     what: str
@@ -89,7 +90,7 @@ class Courier:
         """Work until there is nothing to do; `peer_failed` then says whether the peer was the reason."""
         try:
             while not self.stop.is_set() and not self.peer_failed and (task := self._next()):
-                with self._kept(task.lease):
+                with structlog.contextvars.bound_contextvars(job=task.job), self._kept(task.lease):
                     self._deliver(task)
             if not self.stop.is_set() and not self.peer_failed:
                 Asker(self.settings, self.database, self.name, self.owner).run()
@@ -290,7 +291,7 @@ def _task(session: Session, delivery: Delivery, lease: Lease) -> Task:
     except NothingToSend as error:
         raise Undeliverable(str(error)) from error
     ask_for = _asked_for(session, delivery) if delivery.ask_first else None
-    return Task(lease, destination, goods, delivery.what, ask_for)
+    return Task(lease, delivery.job_id, destination, goods, delivery.what, ask_for)
 
 
 def _asked_for(session: Session, delivery: Delivery) -> presence_check.Name | None:

@@ -17,14 +17,14 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
-from db import Database, commands, commitment_requests, commitments, deliveries
+from db import Database, commands, commitment_requests, commitments, deliveries, schema
 from db.leases import backoff
 from db.models import Command
 from db.objects import ObjectStore, open_store
 from db.presence import Presence
-from pacs_node import fetcher
+from pacs_node import fetcher, testimage
 from pacs_node.commitment_scp import Teller
-from pacs_node.courier import Courier, note_peer
+from pacs_node.courier import Courier, note_peer, open_carrier
 from pacs_node.echo import EchoResult, echo
 from pacs_node.whereabouts import where
 
@@ -129,17 +129,43 @@ class Sender:
         thread.start()
 
     def _obey(self, command_id: int, kind: str, arguments: dict[str, object]) -> None:
-        result = EchoResult(False, 0.0, "the sender does not know this command")
-        if kind == "echo" and "archive" in arguments:
-            result = self._echo_archive(str(arguments["archive"]))
-        elif kind == "echo":
-            result = self._echo_destination(str(arguments.get("destination", "")))
-        answer = {"ok": result.ok, "seconds": round(result.seconds, 3), "message": result.message}
+        try:
+            answer = self._answer(kind, arguments)
+        except Exception as error:  # noqa: BLE001 - whoever asked waits for an answer
+            log.error("command.failed", command=command_id, kind=kind, error=where(error))
+            answer = {"ok": False, "seconds": None, "message": "something failed here; it is in the log"}
         try:
             with self.database.write() as session:
                 commands.answer(session, command_id, answer)
         except SQLAlchemyError as error:
             log.error("command.answer", command=command_id, error=type(error).__name__)
+
+    def _answer(self, kind: str, arguments: dict[str, object]) -> dict[str, object]:
+        name = str(arguments.get("destination", ""))
+        if kind == "test-image":
+            return self._send_test_image(name)
+        result = EchoResult(False, 0.0, "the sender does not know this command")
+        if kind == "echo" and "archive" in arguments:
+            result = self._echo_archive(str(arguments["archive"]))
+        elif kind == "echo":
+            result = self._echo_destination(name)
+        return {"ok": result.ok, "seconds": round(result.seconds, 3), "message": result.message}
+
+    def _send_test_image(self, name: str) -> dict[str, object]:
+        destination = self.settings.destination(name)
+        if destination is None:
+            return {"ok": False, "seconds": None, "message": "no destination of that name is configured"}
+        carrier = open_carrier(destination.kind, self.settings)
+        sent = testimage.send(destination, carrier, schema.installation_uuid(self.database))
+        log.info("test image", destination=name, ok=sent.ok, status=sent.status, seconds=sent.seconds)
+        note_peer(self.database, name, sent.reached, sent.seconds, sent.message)
+        return {
+            "ok": sent.ok,
+            "status": sent.status,
+            "seconds": round(sent.seconds, 3),
+            "message": sent.message,
+            "sop_instance_uid": sent.sop_instance_uid,
+        }
 
     def _echo_destination(self, name: str) -> EchoResult:
         destination = self.settings.destination(name)

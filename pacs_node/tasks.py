@@ -36,7 +36,11 @@ class Task:
 
 def read_task(session: Session, lease: Lease, installation: UUID) -> Task:
     """The task of a claimed job. Raises :class:`db.leases.LeaseLost`, :class:`pacs_node.errors.GiveUp`."""
-    job = queue.held(session, lease)
+    return task_of(queue.held(session, lease), installation)
+
+
+def task_of(job: Job, installation: UUID) -> Task:
+    """What a job is about. Raises :class:`pacs_node.errors.GiveUp` when its source is no longer kept."""
     source = job.source
     if source.deleted_at is not None:
         raise GiveUp("source-gone", "The source is no longer kept.")

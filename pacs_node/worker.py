@@ -10,12 +10,10 @@ import os
 import socket
 import threading
 import time
-import traceback
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
@@ -36,7 +34,7 @@ from db.queue import NewResult
 from db.states import Relation
 from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
-from pacs_node import decode, derive, facts, preview, records
+from pacs_node import decode, derive, facts, modelcards, preview, records
 from pacs_node.caveats import caveats
 from pacs_node.enhancement import derive_from, enhance_image
 from pacs_node.errors import GiveUp, Refused, TryLater
@@ -49,6 +47,8 @@ from pacs_node.provenance import Derivation
 from pacs_node.rules import Decision
 from pacs_node.shelf import Shelf
 from pacs_node.tasks import Task, read_task
+from pacs_node.tryouts import Tryouts
+from pacs_node.whereabouts import where
 
 _log = structlog.get_logger(__name__)
 _DATABASE_PAUSE = 2.0
@@ -74,10 +74,14 @@ def run(settings: Settings, stop: threading.Event) -> None:
             info = _load_default(models, settings, presence, stop)
             if info is None:
                 return
-            presence.update(model=info.name, version=info.version, device=info.device, problem=None)
+            presence.update(
+                model=info.name, version=info.version, device=info.device, models=models.names, problem=None
+            )
             gauge.device = info.device
+            modelcards.write(settings, database)
             installation = schema.installation_uuid(database)
-            Worker(settings, database, store, examiner, models, installation, stop, gauge).work()
+            with Tryouts(settings, database, store, examiner, installation).running(stop):
+                Worker(settings, database, store, examiner, models, installation, stop, gauge).work()
     finally:
         database.close()
 
@@ -118,7 +122,13 @@ class Worker:
             lease = queue.claim(session, self.owner, self.settings.queue.lease_seconds)
         if lease is None:
             return False
-        log = _log.bind(job=lease.id)
+        with structlog.contextvars.bound_contextvars(job=lease.id):
+            self._work_on(lease)
+        return True
+
+    def _work_on(self, lease: Lease) -> None:
+        """One claimed job to one of its ends; whatever is logged meanwhile is said to concern it."""
+        _log.info("job claimed", attempt=lease.token)
         try:
             keeping = LeaseKeeper(self.database, lease, self.settings.queue.lease_seconds, self.stop)
             with self.gauge.working(), keeping as keeper:
@@ -126,14 +136,14 @@ class Worker:
         except CancelRequested:
             self._end(lease, lambda session: queue.honour_cancel(session, lease, actor=self.owner))
         except LeaseLost:
-            log.warning("the lease was lost; nothing was committed")
+            _log.warning("the lease was lost; nothing was committed")
         except Stopping:
             self._end(lease, lambda session: queue.give_back(session, lease, actor=self.owner))
         except TryLater as why:
-            log.warning("job will be tried again", code=why.code)
+            _log.warning("job will be tried again", code=why.code)
             self._retry(lease, why.code, why.reason)
         except GiveUp as why:
-            log.warning("job failed", code=why.code)
+            _log.warning("job failed", code=why.code)
             code, reason = why.code, why.reason
             self._end(lease, lambda session: queue.fail(session, lease, code, reason, actor=self.owner))
         except SQLAlchemyError:
@@ -143,11 +153,10 @@ class Worker:
             self._retry(lease, "out-of-memory", "The worker had not enough memory for this image.")
         except Exception as error:  # noqa: BLE001 - one image that breaks never stops the next
             # No message and no values: they may hold what the object says of a patient.
-            log.error("job broke", error=type(error).__name__, where=_where(error))
+            _log.error("job broke", error=where(error))
             self._retry(
                 lease, "internal-error", f"An unexpected error ({type(error).__name__}) broke the job."
             )
-        return True
 
     def _serve(self, lease: Lease, keeper: LeaseKeeper) -> None:
         began = time.perf_counter()
@@ -157,16 +166,20 @@ class Worker:
             with self.shelf.local(task.object_key) as path:
                 examined = self.examiner.examine(path, task.picture)
         except Refused as refused:
+            _log.info("job refused", code=refused.refusal.reason.value)
             with self.database.write() as session:
                 self.planner.refuse(session, lease, refused.refusal)
             return
+        _log.info("job examined", seconds=round(time.perf_counter() - began, 3))
         keeper.check()
         preview_key = task.preview_key or self._put_source_preview(examined)
         decided = self.planner.decide(task, examined)
         with self.database.write() as session:
             plan = self.planner.write(session, lease, task, examined, decided, preview_key)
         if plan is None:
+            _log.info("nothing to enhance")
             return
+        _log.info("job planned", rule=plan.decision.rule, scale=plan.decision.scale)
         values, figures = self._rebuilt(examined, plan) or self._enhanced(examined, plan, keeper)
         keeper.check()
         self._commit(lease, task, examined, plan, values, figures, began)
@@ -364,12 +377,6 @@ class Worker:
                 step(session)
         except LeaseLost:
             _log.warning("the lease was lost", job=lease.id)
-
-
-def _where(error: BaseException) -> str:
-    """The innermost three places of a traceback, without values."""
-    frames = traceback.extract_tb(error.__traceback__)[-3:]
-    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno}" for frame in reversed(frames))
 
 
 def _load_default(

@@ -90,7 +90,7 @@ class Broken:
 def test_lines_wait_for_a_database_that_comes_back(database):
     [job] = builders.jobs(database, 1)
     broken = Broken(database)
-    with JobLog(broken, "worker", every=0.01) as heard:
+    with JobLog(broken, "worker", every=0.01) as heard:  # type: ignore[arg-type]
         heard({"event": "first", "job": job})
         assert broken.tried.wait(30)
         heard({"event": "second", "job": job})
