@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -60,7 +61,8 @@ def send(url: str, title: str, body: str) -> Told:
         try:
             from apprise import Apprise, NotifyFormat
 
-            ok = bool(Apprise(found, asset=found.asset).notify(title=title, body=body, body_format=NotifyFormat.TEXT))
+            told = Apprise(found, asset=found.asset)
+            ok = bool(told.notify(title=title, body=body, body_format=NotifyFormat.TEXT))
         except Exception as error:  # noqa: BLE001 - a service's library may raise whatever it likes
             return Told(False, type(error).__name__)
     return Told(ok, "" if ok else without_secrets(" ".join(lines), url) or "it did not take the message")
@@ -86,33 +88,35 @@ def without_secrets(text: str, url: str) -> str:
 _NAMES_A_HOST = frozenset({"mailto", "mailtos", "json", "jsons", "xml", "xmls", "form", "forms"})
 
 
-class _Collector(logging.Handler):
-    """What a library says in this thread: its warnings, and the system's errors in what else it says."""
+_lines: ContextVar[list[str] | None] = ContextVar("lines", default=None)
+"""Where to collect what the library says; it takes the context along into its own threads."""
 
-    def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
-        self.thread = threading.get_ident()
-        self.lines: list[str] = []
+
+class _Ear(logging.Handler):
+    """Hears the library's warnings, and the system's errors in what else it says."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread != self.thread:
+        lines, text = _lines.get(), record.getMessage()
+        if lines is None:
             return
-        text = record.getMessage()
         if record.levelno >= logging.WARNING:
-            self.lines.append(text)
+            lines.append(text)
         elif found := re.search(r"\[Errno -?\d+\] ([\w ]+)|(timed out)", text):
-            self.lines.append(f"{found[1] or found[2]}.")
+            lines.append(f"{found[1] or found[2]}.")
 
 
 @contextmanager
 def _said() -> Iterator[list[str]]:
-    logger, collector = logging.getLogger("apprise"), _Collector()
-    logger.setLevel(logging.DEBUG)  # it has no other handler, and passes nothing on
-    logger.addHandler(collector)
+    logger = logging.getLogger("apprise")
+    if not any(isinstance(handler, _Ear) for handler in logger.handlers):
+        logger.addHandler(_Ear())
+        logger.setLevel(logging.DEBUG)  # it has no other handler, and passes nothing on
+    lines: list[str] = []
+    token = _lines.set(lines)
     try:
-        yield collector.lines
+        yield lines
     finally:
-        logger.removeHandler(collector)
+        _lines.reset(token)
 
 
 @dataclass(frozen=True)
