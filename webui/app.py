@@ -20,7 +20,7 @@ from flask import Flask
 from config import Settings
 from db import Database
 from db.objects import open_store
-from webui import auth, csrf, errors, language, limits, metrics, security, signin, uploads
+from webui import auth, csrf, errors, language, limits, metrics, navigation, security, signin, uploads
 from webui.api import blueprint as api
 from webui.api.events import Broadcaster
 from webui.dicomweb import cors
@@ -69,6 +69,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     auth.register(app)
     limits.register(app)
     language.register(app)
+    navigation.register(app)
     uploads.register(app)
     csrf.register(app)
     app.view_functions["static"] = auth.public(app.view_functions["static"])

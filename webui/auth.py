@@ -32,7 +32,9 @@ ROLES = ("radiologist", "admin")
 PUBLIC = "public"
 _DECLARATION = "cxr_sr_access"
 _TOUCH_AFTER = timedelta(seconds=60)
-_WHILE_PASSWORD_IS_DUE = frozenset({"/account", "/logout", "/api/v1/me", "/api/v1/me/password"})
+_WHILE_PASSWORD_IS_DUE = frozenset(
+    {"/account", "/account/language", "/logout", "/api/v1/me", "/api/v1/me/language", "/api/v1/me/password"}
+)
 
 View = TypeVar("View", bound=Callable[..., Any])
 

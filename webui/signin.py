@@ -2,8 +2,8 @@
 
 The pages with the forms are `GET /login` and `GET /account` of :mod:`webui.pages`. Fields: `name`,
 `password`, `next` (a path of ours) for `POST /login`; `csrf_token` for `POST /logout`; `current`, `new`,
-`repeat` and `csrf_token` for `POST /account`. A refusal renders `login.html` or `account.html` again with
-`error`, a sentence.
+`repeat` and `csrf_token` for `POST /account`, `language` and `csrf_token` for `POST /account/language`. A
+refusal renders `login.html` or `account.html` again with `error`, a sentence.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from db import audit, people
 from db.models import User
-from webui import auth
-from webui.errors import TooMany
+from webui import auth, language
+from webui.errors import Invalid, TooMany
 from webui.security import client_address
 from webui.services import services
 
@@ -78,10 +78,32 @@ def change_password() -> AnyResponse:
         form.get("current", ""), form.get("new", ""), form.get("repeat", form.get("new", ""))
     )
     if error is not None:
-        return _again("account.html", 422, error)
+        return _again("account.html", 422, error, role=role_in_words())
     response = redirect("/account?changed=1", 303)
     renew(response)
     return response
+
+
+@blueprint.post("/account/language")
+@auth.role("radiologist")
+def change_language() -> AnyResponse:
+    """Keep the language that the pages shall have for this person; an empty one leaves it to the browser."""
+    name = request.form.get("language", "")
+    if name and name not in language.LANGUAGES:
+        raise Invalid(_("The pages are not written in this language."))
+    keep_language(name or None)
+    return redirect("/account?language=1", 303)
+
+
+def keep_language(name: str | None) -> None:
+    """Write the actor's choice down; None leaves it to the browser."""
+    with services().database.write() as session:
+        session.get_one(User, auth.actor().user_id).language = name
+
+
+def role_in_words() -> str:
+    """The actor's role in the language of the page."""
+    return _("administrator") if auth.actor().may("admin") else _("radiologist")
 
 
 def authenticate(name: str, password: str) -> tuple[User | None, float]:

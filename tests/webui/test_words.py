@@ -29,7 +29,7 @@ def test_a_person_name_is_written_as_people_write_it(name: str, said: str) -> No
 def test_an_identity_escapes_what_came_from_outside() -> None:
     patient = Patient(patient_id="<b>1", birth_date="19500102", sex="F")
     assert words.identity(patient) == (
-        '&lt;b&gt;1, born <time datetime="1950-01-02" data-form="day">1950-01-02</time>, female'
+        '&lt;b&gt;1, born <time datetime="1950-01-02" data-form="day">Jan 2, 1950</time>, female'
     )
 
 
@@ -40,7 +40,7 @@ def test_a_date_that_is_none_is_shown_as_it_is(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (15_000_000, "15 MB"), (2e15, "2000 TB")],
+    [(0, "0 B"), (999, "999 B"), (1500, "1.5 kB"), (15_000_000, "15 MB"), (2e15, "2,000 TB")],
 )
 def test_sizes_have_a_fitting_unit(value: float, said: str) -> None:
     assert words.size(value) == said

@@ -11,6 +11,7 @@ from werkzeug.wrappers import Response as AnyResponse
 from webui import auth, signin
 from webui.api.operations import answer, operation, read_body
 from webui.errors import Invalid
+from webui.language import LANGUAGES
 
 blueprint = Blueprint("me", __name__)
 
@@ -23,6 +24,15 @@ class Me(BaseModel):
     by: Literal["session", "token"]
     csrf_token: str | None = Field(description="To be sent as X-CSRF-Token with changes; null for tokens.")
     must_change_password: bool
+    language: Literal["en", "de"] | None = Field(
+        description="Language of the pages that the person chose; null: what the browser asks for."
+    )
+
+
+class ChosenLanguage(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    language: Literal["en", "de"] | None
 
 
 class NewPassword(BaseModel):
@@ -45,8 +55,18 @@ def me() -> Response:
             by="session" if actor.by_session else "token",
             csrf_token=actor.csrf_token,
             must_change_password=actor.must_change_password,
+            language=actor.language if actor.language in LANGUAGES else None,
         )
     )
+
+
+@blueprint.post("/me/language")
+@auth.role("radiologist")
+@operation("Choose the language of the pages", tag="me", body=ChosenLanguage, answers={204: None})
+def language() -> AnyResponse:
+    """What programs are told stays English."""
+    signin.keep_language(read_body(ChosenLanguage).language)
+    return Response(status=204)
 
 
 @blueprint.post("/me/password")

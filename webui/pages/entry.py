@@ -31,5 +31,5 @@ def login() -> str | AnyResponse:
 
 @auth.role("radiologist")
 def account() -> str:
-    """Change the password."""
-    return render_template("account.html")
+    """Change the password, choose a language."""
+    return render_template("account.html", role=signin.role_in_words())
