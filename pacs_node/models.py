@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Protocol
 
 import structlog
@@ -24,10 +25,16 @@ class Models:
     """Loads what is configured; nobody can make a worker load anything else."""
 
     def __init__(self, settings: Settings) -> None:
-        self._device = settings.enhancer.device
+        self._device, self._configured = settings.enhancer.device, settings.enhancer.model
         self._allowed = {settings.enhancer.model, *enhancer.shipped_names()}
         self._allowed |= {rule.model for rule in settings.rules if rule.model}
         self._loaded: dict[str, Enlarger] = {}
+
+    @property
+    def names(self) -> list[str]:
+        """Models that may be asked for by name, the configured one first; files have none."""
+        named = sorted(name for name in self._allowed if re.fullmatch(r"[A-Za-z0-9._-]{1,64}", name))
+        return sorted(named, key=lambda name: name != self._configured)
 
     def get(self, name: str) -> Enlarger:
         """The model of that name. Raises ModelFileError or DeviceError of `enhancer`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from datetime import date
 from typing import Annotated, Any, Literal
 
@@ -10,15 +11,15 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from config import Settings
-from db.models import Batch
+from db import uploads
 from db.states import JobState, Priority
-from webui import auth, content, door
+from webui import auth, content, door, samples
 from webui.api.models import Accepted, NewJob, PriorityName, Refused
 from webui.api.operations import answer, operation, read_form
 from webui.errors import ApiProblem, Invalid, intake_paused, no_room, queue_full
 from webui.idempotency import idempotent
 from webui.services import services
-from webui.uploads import upload
+from webui.uploads import new_spool_file, upload
 
 blueprint = Blueprint("deposit", __name__)
 
@@ -138,6 +139,20 @@ def deposit() -> Response:
     return respond(door.take(parcels, wishes, together=together, batch=form.batch))
 
 
+@blueprint.post("/uploads/sample")
+@auth.role("radiologist")
+@operation(
+    "Try it with a sample", tag="jobs", answers={202: Accepted}, problems=(409, 507)
+)  # fmt: skip
+def sample() -> Response:
+    """Brings in a radiograph that comes with the software, as if it had been uploaded."""
+    spooled = new_spool_file()
+    with samples.opened() as stream:
+        shutil.copyfileobj(stream, spooled)
+    parcel = door.Parcel(samples.NAME, spooled, content.examine(spooled))
+    return respond(door.take([parcel], door.Wishes(kind="upload"), together=False))
+
+
 def respond(outcome: door.Outcome) -> Response:
     """202 with the jobs and the refusals, or the first refusal as a problem when nothing was taken."""
     refused = [
@@ -166,8 +181,8 @@ def _check_batch(number: int | None) -> None:
     if number is None:
         return
     with services().database.read() as session:
-        batch = session.get(Batch, number)
-        if batch is None or batch.kind != "upload" or batch.created_by != auth.actor().user_id:
+        batch = uploads.get(session, number)
+        if batch is None or batch.created_by != auth.actor().user_id:
             raise Invalid(
                 "There is no such batch of yours.", errors=[{"field": "batch", "message": "not known"}]
             )

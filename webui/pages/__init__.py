@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.pages import conformance, entry, fetch, job, queue, system, upload, words
+from webui.pages import conformance, entry, fetch, identity, job, queue, system, upload, viewing, words
 
 blueprint = Blueprint("pages", __name__)
 words.register(blueprint)
-for part in (entry, queue, job, upload, fetch, system, conformance):
+viewing.register(blueprint)
+for part in (entry, queue, job, identity, upload, fetch, system, conformance):
     part.register(blueprint)
