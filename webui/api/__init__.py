@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.api import batches, deposit, events, identity, jobs, me, objects, openapi, system
+from webui.api import (
+    batches,
+    dashboard,
+    deposit,
+    events,
+    identity,
+    jobs,
+    judgements,
+    me,
+    objects,
+    openapi,
+    results,
+    review,
+    shares,
+    system,
+    webhooks,
+)
 
 blueprint = Blueprint("api", __name__, url_prefix="/api")
 for part in (
@@ -15,7 +31,13 @@ for part in (
     events.blueprint,
     system.blueprint,
     batches.blueprint,
+    dashboard.blueprint,
     me.blueprint,
+    webhooks.blueprint,
+    results.blueprint,
+    shares.blueprint,
+    judgements.blueprint,
+    review.blueprint,
 ):
     blueprint.register_blueprint(part, url_prefix="/v1")
 blueprint.register_blueprint(openapi.blueprint)

@@ -46,7 +46,7 @@ def result_png(job_id: int) -> Response:
     """8 bits, long side at most 2048 pixels; 409 while there is no result."""
     with services().database.read() as session:
         job = find(session, job_id)
-        key = _result(job).preview_key
+        key = kept(job).preview_key
     if key is None:
         raise NotFound("There is no preview of this result.")
     trail.looked(job_id)
@@ -59,13 +59,14 @@ def result_png(job_id: int) -> Response:
 def result_dcm(job_id: int) -> Response:
     """As it was stored and as destinations get it; 409 while there is no result."""
     with services().database.read() as session:
-        key = _result(find(session, job_id)).object_key
+        key = kept(find(session, job_id)).object_key
     response = _send(key, DICOM, name=f"cxr-sr-job-{job_id}.dcm")
     _note(job_id)
     return response
 
 
-def _result(job: Job) -> Result:
+def kept(job: Job) -> Result:
+    """The result that can be handed out. Raises 404, 409 or 410 where there is none."""
     result = job.result
     if job.state == JobState.RETRACTED:
         raise ApiProblem("The result was taken back.", status=410, kind="retracted")

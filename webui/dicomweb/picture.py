@@ -94,7 +94,7 @@ def render(pixels: Pixels, blocks: Blocks, window: Window | None = None) -> Grey
     shades = _shades(pixels, blocks, window)
     shown = np.empty(pixels.rows * pixels.columns, np.uint8)
     at = 0
-    for block in _containers(pixels, blocks):
+    for block in containers(pixels, blocks):
         shown[at : at + block.size] = shades[block]
         at += block.size
     shown[at:] = 0
@@ -145,8 +145,8 @@ def encode(picture: Image.Image, media: str, quality: int = 90) -> bytes:
     return buffer.getvalue()
 
 
-def _containers(pixels: Pixels, blocks: Blocks) -> Iterator[npt.NDArray[Any]]:
-    """UInt[n] pieces of the image, all of it and nothing after it."""
+def containers(pixels: Pixels, blocks: Blocks) -> Iterator[npt.NDArray[Any]]:
+    """UInt[n] containers of pixels, pieces of the image, all of it and nothing after it."""
     width = pixels.allocated // 8
     left = pixels.rows * pixels.columns * width
     rest = b""
@@ -172,7 +172,7 @@ def _shades(pixels: Pixels, blocks: Blocks, window: Window | None) -> Grey:
     if table is None:
         low, high = _range(pixels, blocks, values, hidden)
         table = np.clip((values - low) / max(high - low, 1e-9), 0, 1)
-    if _inverted(pixels.ds):
+    if inverted(pixels.ds):
         table = 1 - table
     shades: Grey = np.rint(table * 255).astype(np.uint8)
     if hidden is not None:
@@ -244,7 +244,7 @@ def _range(
 ) -> tuple[float, float]:
     """What lies between the darkest and the brightest thousandth of the image."""
     counts = np.zeros(1 << pixels.allocated, np.int64)
-    for block in _containers(pixels, blocks):
+    for block in containers(pixels, blocks):
         counts += np.bincount(block, minlength=counts.size)
     if hidden is not None and counts[~hidden].any():
         counts[hidden] = 0
@@ -255,7 +255,7 @@ def _range(
     return float(low), float(max(high, low + 1))
 
 
-def _inverted(ds: Dataset) -> bool:
+def inverted(ds: Dataset) -> bool:
     """MONOCHROME1 says so, and so does PresentationLUTShape INVERSE, which may stand beside it."""
     return (
         str(ds.get("PhotometricInterpretation") or "").strip().upper() == "MONOCHROME1"

@@ -197,14 +197,14 @@ def _picture(store: ObjectStore, instance: Instance, wanted: Wanted) -> bytes:
 def _from_pixels(found: Header, wanted: Wanted) -> bytes:
     pixels = Pixels.of(found.ds)
     length = frames.frame_length(found)
-    with _turn():
+    with turn():
         shown = picture.render(pixels, lambda: frames.frame_chunks(found, length), wanted.window)
         return _fitted(Image.fromarray(shown), (pixels.columns, pixels.rows), wanted)
 
 
 def _from_preview(store: ObjectStore, instance: Instance, wanted: Wanted) -> bytes:
     assert instance.preview_key is not None
-    with store.open(instance.preview_key) as stream, _turn():
+    with store.open(instance.preview_key) as stream, turn():
         with Image.open(BytesIO(stream.read()), formats=["PNG"]) as preview:
             shown = preview.convert("L")
         size = (instance.columns or shown.width, instance.rows or shown.height)
@@ -220,7 +220,8 @@ def _fitted(shown: Image.Image, size: tuple[int, int], wanted: Wanted) -> bytes:
 
 
 @contextmanager
-def _turn() -> Iterator[None]:
+def turn() -> Iterator[None]:
+    """Wait until one more picture may be made. Raises :class:`webui.errors.Unavailable`."""
     if not _turns.acquire(timeout=PATIENCE_SECONDS):
         raise Unavailable("Many pictures are being made; try again later.", kind="busy")
     try:
