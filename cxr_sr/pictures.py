@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+
+from webui.comparison import framed
 
 UInt8 = npt.NDArray[np.uint8]
 
 PANEL = 900
 """Longest side of each half, in pixels of the result."""
-CAPTION = 28
-GAP = 4
 
 
 def brightness(ds: Any) -> npt.NDArray[np.float64]:
@@ -47,13 +47,8 @@ def side_by_side(
     enlarged = Image.fromarray(before.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     halves = [np.asarray(enlarged)[y : y + high, x : x + wide], after[y : y + high, x : x + wide]]
     black, white = np.percentile(halves[0], (0.2, 99.8))
-    picture = Image.new("L", (2 * wide + GAP, high + CAPTION), 255)
-    draw = ImageDraw.Draw(picture)
-    font = ImageFont.load_default(size=15)
-    for half, caption, at in zip(halves, (left, right), (0, wide + GAP), strict=True):
-        picture.paste(Image.fromarray(as_bytes(half, black, white)), (at, CAPTION))
-        draw.text((at + 6, 6), caption, fill=0, font=font)
-    return picture
+    shown = [Image.fromarray(as_bytes(half, black, white)) for half in halves]
+    return framed(shown[0], shown[1], left, right)
 
 
 def write_before_after(source: Path, result: Path, target: Path, *, model: str) -> None:

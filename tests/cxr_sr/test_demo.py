@@ -15,6 +15,7 @@ from pydicom import dcmread
 
 from cxr_sr import pictures
 from tests.peers import ROOT
+from webui.comparison import CAPTION, GAP, NARROWEST
 
 
 def command(*arguments):
@@ -52,7 +53,7 @@ def test_the_demo_brings_every_image_back_shows_it_and_ends(tiny_samples, tmp_pa
     )
     assert re.search(r"Log in as admin with the password \S+", done.stderr)
     with Image.open(folder / "tiny.png") as picture:
-        assert picture.size == (2 * 256 + pictures.GAP, 256 + pictures.CAPTION)
+        assert picture.size == (2 * NARROWEST + GAP, 256 + CAPTION)
     assert len(list((folder / "archive").glob("*.dcm"))) == 1
     assert "Traceback" not in done.stderr + (folder / "node.log").read_text()
 
@@ -103,8 +104,9 @@ def test_before_and_after_are_shown_one_to_one_with_the_same_greys():
     before = np.linspace(0, 1000, 64 * 64).reshape(64, 64)
     after = before.repeat(4, 0).repeat(4, 1)
     picture = np.asarray(pictures.side_by_side(before, after, left="a", right="b"))
-    left, right = picture[pictures.CAPTION :, :256], picture[pictures.CAPTION :, 256 + pictures.GAP :]
-    assert left.shape == right.shape == (256, 256)
+    left, right = picture[CAPTION:, :NARROWEST], picture[CAPTION:, NARROWEST + GAP :]
+    assert left.shape == right.shape == (256, NARROWEST)
+    assert left.max() > 200
     assert abs(left.mean() - right.mean()) < 1
 
 
@@ -112,7 +114,7 @@ def test_a_large_result_is_shown_in_part():
     before = np.zeros((512, 512))
     after = np.zeros((2048, 2048))
     picture = pictures.side_by_side(before, after, left="a", right="b")
-    assert picture.size == (2 * pictures.PANEL + pictures.GAP, pictures.PANEL + pictures.CAPTION)
+    assert picture.size == (2 * pictures.PANEL + GAP, pictures.PANEL + CAPTION)
 
 
 def test_monochrome1_is_shown_as_a_reader_sees_it(samples_dir):
