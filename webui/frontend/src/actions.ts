@@ -2,6 +2,7 @@
 
 import { post, Problem } from "./api";
 import { announce, refresh } from "./live";
+import { t } from "./words";
 
 export function toast(sentence: string, tone: "failed" | "done" = "failed"): void {
   const region = document.getElementById("toasts");
@@ -29,7 +30,7 @@ async function send(form: HTMLFormElement, button: HTMLElement | null): Promise<
     }
     form.closest("dialog")?.close();
   } catch (error) {
-    const sentence = error instanceof Problem ? error.message : "That did not work.";
+    const sentence = error instanceof Problem ? error.message : t("That did not work.");
     if (answer) answer.textContent = sentence;
     else toast(sentence);
   } finally {
@@ -51,6 +52,22 @@ export function wireActions(): void {
     const opener = (event.target as Element).closest<HTMLElement>("[data-dialog]");
     if (opener) document.querySelector<HTMLDialogElement>(`#${opener.dataset["dialog"] ?? ""}`)?.showModal();
     (event.target as Element).closest<HTMLElement>("[data-close]")?.closest("dialog")?.close();
+  });
+}
+
+/** The menu of narrow windows closes by Escape, by a press elsewhere, and when the focus has gone. */
+export function wireMenu(): void {
+  const menu = document.querySelector<HTMLDetailsElement>("[data-menu]");
+  if (!menu) return;
+  const close = (event: Event): void => {
+    if (!menu.contains(event.target as Node)) menu.open = false;
+  };
+  document.addEventListener("click", close);
+  document.addEventListener("focusin", close);
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    menu.open = false;
+    menu.querySelector("summary")?.focus();
   });
 }
 

@@ -1,5 +1,7 @@
 /** Requests to our own REST interface: the session's token with each change, problems as errors. */
 
+import { t } from "./words";
+
 /** A refusal: RFC 9457's detail is a sentence for the person. */
 export class Problem extends Error {
   constructor(
@@ -11,7 +13,7 @@ export class Problem extends Error {
   }
 }
 
-export const UNREACHABLE = "The server cannot be reached. Check the connection and try again.";
+export const UNREACHABLE = t("The server cannot be reached. Check the connection and try again.");
 
 export function csrfToken(): string {
   return document.querySelector<HTMLMetaElement>('meta[name="csrf-token"]')?.content ?? "";
@@ -30,8 +32,8 @@ export function problemOf(status: number, body: string): Problem {
   } catch {
     // a proxy's page, not ours
   }
-  if (status === 401) detail = "The login has ended. Load the page again and log in.";
-  return new Problem(status, kind, detail || `The server answered ${status}.`);
+  if (status === 401) detail = t("The login has ended. Load the page again and log in.");
+  return new Problem(status, kind, detail || t("The server answered {status}.", { status }));
 }
 
 /** Post JSON (or nothing); resolves to the parsed answer, rejects with a Problem. */

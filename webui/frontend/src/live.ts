@@ -5,6 +5,7 @@
 
 import { onEvent, onLeft, onLiveness, start } from "./stream";
 import { localise } from "./times";
+import { spoken, t } from "./words";
 
 const GATHER_MS = 300;
 const PAUSE_MS = 1000;
@@ -153,9 +154,9 @@ function gather(): (id: number, state: string) => void {
     if (state) news.set(id, state);
     window.clearTimeout(timer);
     timer = window.setTimeout(() => {
-      const lines = [...news].map(([job, word]) => `Job ${job}: ${word}.`);
+      const lines = [...news].map(([job, word]) => t("Job {job}: {state}.", { job, state: spoken(word) }));
       news.clear();
-      if (lines.length) announce(lines.length > 4 ? `${lines.length} jobs changed.` : lines.join(" "));
+      if (lines.length) announce(lines.length > 4 ? t("{count} jobs changed.", { count: lines.length }) : lines.join(" "));
     }, 800);
   };
 }
@@ -172,7 +173,7 @@ export function follow(): void {
     if (sign) {
       sign.dataset["state"] = liveness;
       const word = sign.querySelector("span");
-      if (word) word.textContent = liveness === "live" ? "Live" : "Not live";
+      if (word) word.textContent = liveness === "live" ? t("Live") : t("Not live");
     }
     // Back after a pause: catch up. Refused: see whether the login has ended.
     if (liveness !== seen && (seen || liveness === "lost")) void refresh();
