@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
 from config.network import Peer
+from config.origins import fingerprint
 from db import Database
 from db.intake import Origin
 from db.objects import ObjectStore, open_store
@@ -195,6 +196,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
         receiver = Receiver(settings, database, store)
         dicom = settings.dicom
         info = {"host": dicom.host, "ae_title": dicom.ae_title, **receiver.facts()}
+        info["settings"] = fingerprint(settings)
         log.info("receiver.listening", host=dicom.host, port=info["port"], tls_port=info["tls_port"])
         with Presence(database, "receiver", info) as presence:
             try:

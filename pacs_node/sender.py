@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
+from config.origins import fingerprint
 from db import Database, commands, commitment_requests, commitments, deliveries, schema
 from db.leases import backoff
 from db.models import Command
@@ -191,9 +192,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url)
     store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
     sender = Sender(settings, database, store, stop)
+    info = {"destinations": [d.name for d in settings.destinations], "settings": fingerprint(settings)}
     try:
         with (
-            Presence(database, "sender", {"destinations": [d.name for d in settings.destinations]}),
+            Presence(database, "sender", info),
             fetcher.running(settings, database, store, stop, DRAIN_SECONDS),
         ):
             while not stop.wait(settings.queue.poll_seconds):

@@ -24,6 +24,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from config import Settings
+from config.origins import fingerprint
 from db import Database, events, picks, queue, schema
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost
@@ -67,10 +68,10 @@ def run(settings: Settings, stop: threading.Event) -> None:
         schema.check(database)
         store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
         _use_threads(settings.enhancer.threads)
-        models, gauge = Models(settings), Gauge()
+        models, gauge, own = Models(settings), Gauge(), {"settings": fingerprint(settings)}
         given = settings.examine
         limits = Limits(given.timeout_seconds, given.memory_bytes, given.max_pixels)
-        with Presence(database, "worker", gauge=gauge.look) as presence, Examiner(limits) as examiner:
+        with Presence(database, "worker", own, gauge=gauge.look) as presence, Examiner(limits) as examiner:
             info = _load_default(models, settings, presence, stop)
             if info is None:
                 return
@@ -177,7 +178,6 @@ class Worker:
         with self.database.write() as session:
             plan = self.planner.write(session, lease, task, examined, decided, preview_key)
         if plan is None:
-            _log.info("nothing to enhance")
             return
         _log.info("job planned", rule=plan.decision.rule, scale=plan.decision.scale)
         values, figures = self._rebuilt(examined, plan) or self._enhanced(examined, plan, keeper)

@@ -22,6 +22,7 @@ from gunicorn.config import Config
 from gunicorn.workers.gthread import ThreadWorker
 
 from config import Settings
+from config.origins import fingerprint
 from db import Database, schema
 from db.presence import Presence
 from webui.app import create_app
@@ -46,7 +47,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
             port = listener.getsockname()[1]
             scheme = "https" if settings.web.tls_cert else "http"
             info = {"host": settings.web.host, "port": port, "scheme": scheme}
-            with Presence(database, "web", info):
+            with Presence(database, "web", {**info, "settings": fingerprint(settings)}):
                 log.info("web listens", **info)
                 serve(settings, database, listener, stop)
     finally:

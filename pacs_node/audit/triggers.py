@@ -75,6 +75,10 @@ TRIGGERS: tuple[Trigger, ...] = (
         codes.USER_ATTRIBUTES_CHANGED,
     ),
     Trigger(
+        "session.*", codes.SECURITY_ALERT, "E", "an administrator or the user ended a login",
+        codes.USER_ATTRIBUTES_CHANGED,
+    ),
+    Trigger(
         "token.*", codes.SECURITY_ALERT, "E", "an API token was made or revoked",
         codes.USER_ATTRIBUTES_CHANGED,
     ),
@@ -89,7 +93,7 @@ TRIGGERS: tuple[Trigger, ...] = (
     ),
 )  # fmt: skip
 
-SILENT: tuple[str, ...] = ("*.echo", "batch.*")
+SILENT: tuple[str, ...] = ("*.echo", "*.test", "batch.*")
 """Actions of the trail that no message is made of: they move no patient data, or other rows tell of it."""
 
 

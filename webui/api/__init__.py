@@ -5,16 +5,23 @@ from __future__ import annotations
 from flask import Blueprint
 
 from webui.api import (
+    access,
+    audit,
     batches,
+    configuration,
     dashboard,
     deposit,
+    destinations,
     events,
     identity,
+    joblog,
     jobs,
     judgements,
     me,
+    modelcards,
     objects,
     openapi,
+    people,
     results,
     review,
     shares,
@@ -38,6 +45,13 @@ for part in (
     shares.blueprint,
     judgements.blueprint,
     review.blueprint,
+    access.blueprint,
+    audit.blueprint,
+    configuration.blueprint,
+    destinations.blueprint,
+    joblog.blueprint,
+    modelcards.blueprint,
+    people.blueprint,
 ):
     blueprint.register_blueprint(part, url_prefix="/v1")
 blueprint.register_blueprint(openapi.blueprint)

@@ -41,7 +41,15 @@ class RoleView(BaseModel):
 
     @classmethod
     def of(cls, row: RoleInstance) -> RoleView:
-        return cls.model_validate(row, from_attributes=True)
+        told = {key: value for key, value in row.info.items() if key != "settings"}
+        return cls(
+            role=row.role,
+            host=row.host,
+            pid=row.pid,
+            started_at=row.started_at,
+            beat_at=row.beat_at,
+            info=told,
+        )
 
 
 class PeerView(BaseModel):

@@ -1,0 +1,166 @@
+"""The audit trail for administrators: by what its entries are about, page by page, or all of it as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Any, Literal
+
+from flask import Blueprint, Response
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from db import audit
+from db.models import AuditEvent
+from webui import auth
+from webui.api.operations import answer, operation, read_query
+from webui.security import client_address
+from webui.services import services
+
+blueprint = Blueprint("audit", __name__)
+
+Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=128)]
+COLUMNS = ("id", "at", "actor", "action", "object_type", "object_id", "address", "outcome", "detail")
+
+
+class Filters(BaseModel):
+    """All that are given must fit. Nothing of it is about a patient."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    actor: Words = Field("", description="A user's name, or a role.")
+    action: Words = Field(
+        "", description="An action, or its beginning with a dot: `job.`.", examples=["job.retry"]
+    )
+    object_type: Words = Field("", examples=["job"])
+    object_id: Words = ""
+    outcome: Words = Field("", examples=["failure"])
+    since: date | None = Field(None, description="The first day, in UTC.")
+    until: date | None = Field(None, description="The last day, in UTC.")
+
+    @property
+    def wanted(self) -> audit.Filter:
+        return audit.Filter(
+            actor=self.actor or None,
+            action=self.action or None,
+            object_type=self.object_type or None,
+            object_id=self.object_id or None,
+            outcome=self.outcome or None,
+            since=_midnight(self.since) if self.since else None,
+            until=_midnight(self.until) + timedelta(days=1) if self.until else None,
+        )
+
+
+class AuditQuery(Filters):
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
+
+
+class ExportQuery(Filters):
+    format: Literal["csv", "json"] = Field("csv", description="json: one object a line.")
+
+
+class EntryView(BaseModel):
+    """Who did what to what, when and from where, and how it ended."""
+
+    id: int
+    at: datetime
+    actor: str
+    action: str
+    object_type: str | None
+    object_id: str | None
+    address: str | None
+    outcome: str
+    detail: dict[str, Any] = Field(description="What was searched for is left out: it may name patients.")
+
+    @classmethod
+    def of(cls, row: AuditEvent) -> EntryView:
+        return cls(
+            id=row.id,
+            at=row.at,
+            actor=row.actor,
+            action=row.action,
+            object_type=row.object_type,
+            object_id=row.object_id,
+            address=row.address,
+            outcome=row.outcome,
+            detail=audit.shown(row.detail),
+        )
+
+
+class AuditPage(BaseModel):
+    """Newest first; `next` is the cursor of the following page."""
+
+    entries: list[EntryView]
+    next: int | None
+
+
+@blueprint.get("/audit")
+@auth.role("admin")
+@operation("Read the audit trail", tag="administration", query=AuditQuery, answers={200: AuditPage})
+def trail() -> Response:
+    """Newest first."""
+    return answer(page(read_query(AuditQuery)))
+
+
+@blueprint.get("/audit/export")
+@auth.role("admin")
+@operation("Export the audit trail", tag="administration", query=ExportQuery, answers={200: "text/csv"})
+def export() -> Response:
+    """Everything that fits, newest first: as CSV, or with `format=json` an object a line
+    (`application/x-ndjson`)."""
+    query = read_query(ExportQuery)
+    here = services()
+    with here.database.write() as session:
+        asked = query.model_dump(mode="json", exclude_defaults=True)
+        audit.record(session, auth.actor().user, "audit.export", address=client_address(), detail=asked)
+    rows = (EntryView.of(row) for row in audit.every(here.database, query.wanted))
+    as_text, kind, suffix = _FORMS[query.format]
+    name = f"audit-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{suffix}"
+    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
+    return Response(as_text(rows), content_type=kind, headers=headers)
+
+
+def page(query: AuditQuery) -> AuditPage:
+    """What the page and the route show."""
+    with services().database.read() as session:
+        rows, cursor = audit.page(session, query.wanted, limit=query.limit, before=query.cursor)
+        return AuditPage(entries=[EntryView.of(row) for row in rows], next=cursor)
+
+
+def _as_csv(rows: Iterator[EntryView]) -> Iterator[str]:
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(COLUMNS)
+    for row in rows:
+        said = row.model_dump(mode="json")
+        said["detail"] = json.dumps(said["detail"], ensure_ascii=False) if said["detail"] else ""
+        writer.writerow([_plain(said[column]) for column in COLUMNS])
+        if buffer.tell() > 1 << 15:
+            yield buffer.getvalue()
+            buffer.seek(0)
+            buffer.truncate()
+    yield buffer.getvalue()
+
+
+def _as_lines(rows: Iterator[EntryView]) -> Iterator[str]:
+    for row in rows:
+        yield row.model_dump_json() + "\n"
+
+
+def _plain(value: Any) -> Any:
+    """A cell that a spreadsheet takes for text and for no formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)
+
+
+_Form = tuple[Callable[[Iterator[EntryView]], Iterator[str]], str, str]
+_FORMS: dict[str, _Form] = {
+    "csv": (_as_csv, "text/csv; charset=utf-8", "csv"),
+    "json": (_as_lines, "application/x-ndjson", "ndjson"),
+}
