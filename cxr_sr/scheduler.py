@@ -16,6 +16,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.origins import fingerprint
 from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
 from db import Database, alerts, audit, commitments, deliveries, measurements, queue, schema, tallies
@@ -272,7 +273,8 @@ def run(settings: Settings, stop: threading.Event) -> None:
     lead = leadership(database, settings.data_dir)
     try:
         store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
-        with Presence(database, "scheduler", {"leading": False}) as presence:
+        info = {"leading": False, "settings": fingerprint(settings)}
+        with Presence(database, "scheduler", info) as presence:
             duties = Duties(settings, database, store, presence)
             while not stop.is_set():
                 if lead.hold():
