@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +27,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
         "frame-ancestors 'none'",
     )
 )
+
+DECODER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
+"""The policy of the viewer's worker, which alone may compile WebAssembly: it decodes compressed pixels and has
+no page to change. A worker is bound by the policy of its own answer, not by that of the page that starts it."""
+_DECODER = re.compile(r"/assets/decodeImageFrameWorker-[\w-]+\.js$")
 
 HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
@@ -61,6 +67,8 @@ def register(app: Flask, *, secure: bool) -> None:
             response.headers["Cache-Control"] = (
                 "public, max-age=31536000, immutable" if hashed else "no-cache"
             )
+            if _DECODER.search(request.path):
+                response.headers["Content-Security-Policy"] = DECODER_POLICY
         else:
             response.headers.setdefault("Cache-Control", "no-store")
         return response

@@ -8,10 +8,22 @@ from __future__ import annotations
 
 from flask import Blueprint
 
-from webui.pages import conformance, entry, fetch, identity, job, queue, system, upload, viewing, words
+from webui.pages import (
+    conformance,
+    dashboard,
+    entry,
+    fetch,
+    identity,
+    job,
+    queue,
+    system,
+    upload,
+    viewing,
+    words,
+)
 
 blueprint = Blueprint("pages", __name__)
 words.register(blueprint)
 viewing.register(blueprint)
-for part in (entry, queue, job, identity, upload, fetch, system, conformance):
+for part in (entry, dashboard, queue, job, identity, upload, fetch, system, conformance):
     part.register(blueprint)

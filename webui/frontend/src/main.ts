@@ -6,32 +6,34 @@ import "./styles/forms.css";
 import "./styles/shell.css";
 import "./styles/queue.css";
 import "./styles/job.css";
+import "./styles/viewer.css";
 import "./styles/upload.css";
 import "./styles/system.css";
+import "./styles/dashboard.css";
 import "./styles/fetch.css";
 import "./styles/statement.css";
 
-import { wireActions, wireTheme } from "./actions";
+import { wireActions, wireMenu, wireTheme } from "./actions";
 import { follow, onChange, remember } from "./live";
 import { keepTrue, localise } from "./times";
 import { wireSearch } from "./search";
 import { wireUpload } from "./upload";
+import { wireWhy } from "./why";
 import { wireViewer } from "./viewer";
-
-function wireViewers(): void {
-  for (const viewer of document.querySelectorAll<HTMLElement>("[data-viewer]")) wireViewer(viewer);
-}
 
 remember();
 localise();
 keepTrue();
 wireTheme();
+wireMenu();
 wireActions();
-wireViewers();
-onChange(wireViewers);
+wireViewer();
+onChange(wireViewer);
 const upload = document.querySelector<HTMLFormElement>("form[data-upload]");
 if (upload) wireUpload(upload);
 const search = document.querySelector<HTMLFormElement>("form[data-search]");
 if (search) wireSearch(search);
+const why = document.querySelector<HTMLFormElement>("form[data-why]");
+if (why) wireWhy(why);
 if (document.body.dataset["follow"] !== undefined) follow();
 document.documentElement.dataset["ready"] = "1";
