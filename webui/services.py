@@ -10,6 +10,7 @@ from flask import current_app
 from config import Settings
 from db import Database
 from db.objects import ObjectStore
+from webui.memo import Memo
 
 if TYPE_CHECKING:
     from webui.api.events import Broadcaster
@@ -40,6 +41,8 @@ class Services:
     """Whether browsers reach us by HTTPS: our own TLS, or a trusted proxy in front."""
     recent: Recent = field(default_factory=_recent)
     """What the audit trail was told lately."""
+    memo: Memo = field(default_factory=Memo)
+    """Answers that are kept for a moment."""
 
 
 def services() -> Services:

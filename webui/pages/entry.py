@@ -17,7 +17,7 @@ def register(blueprint: Blueprint) -> None:
 @auth.role("radiologist")
 def home() -> AnyResponse:
     """Where one lands."""
-    return redirect("/queue", 303)
+    return redirect("/dashboard" if auth.actor().may("admin") else "/queue", 303)
 
 
 @auth.public

@@ -28,6 +28,8 @@ async function send(form: HTMLFormElement, button: HTMLElement | null): Promise<
       const found = body as { ok?: unknown; message?: unknown } | null;
       if (typeof found?.message === "string") answer.textContent = found.message;
     }
+    const said = (body as { message?: unknown } | null)?.message;
+    if (form.dataset["toast"] !== undefined && typeof said === "string") toast(said, "done");
     form.closest("dialog")?.close();
   } catch (error) {
     const sentence = error instanceof Problem ? error.message : t("That did not work.");

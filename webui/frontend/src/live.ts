@@ -69,6 +69,10 @@ function put(old: Element, fresh: Element): void {
   remember(node);
   markup.set(node, text);
   localise(node);
+  for (const open of old.querySelectorAll<HTMLDetailsElement>("details[id][open]")) {
+    const again = node.querySelector<HTMLDetailsElement>(`#${CSS.escape(open.id)}`);
+    if (again) again.open = true;
+  }
   old.replaceWith(node);
   if (handle) node.querySelector<HTMLElement>(handle)?.focus({ preventScroll: true });
 }

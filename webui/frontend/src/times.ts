@@ -5,6 +5,8 @@ import { locale } from "./words";
 const stamp = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 const full = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
 const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+const minute = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
+const weekday = new Intl.DateTimeFormat(locale, { weekday: "short" });
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
 const relative = new Intl.RelativeTimeFormat(locale, { numeric: "auto", style: "short" });
 
@@ -25,6 +27,10 @@ export function localise(root: ParentNode = document): void {
     const form = element.dataset["form"] ?? "stamp";
     if (form === "day") {
       element.textContent = day.format(moment);
+      continue;
+    }
+    if (form === "hm" || form === "weekday") {
+      element.textContent = (form === "hm" ? minute : weekday).format(moment);
       continue;
     }
     element.textContent = form === "ago" ? ago(moment) : form === "clock" ? clock.format(moment) : stamp.format(moment);
