@@ -50,9 +50,9 @@ def sent(name: str) -> TestImage:
     try:
         found = errands.run("sender", "test-image", {"destination": name}, seconds=SEND_SECONDS)
         outcome = "success" if found.get("ok") is True else "failure"
-        detail = {"status": found.get("status"), "sop_instance_uid": found.get("sop_instance_uid")}
+        detail = {key: found.get(key) for key in ("status", "seconds", "message", "sop_instance_uid")}
     except ApiProblem as problem:
-        detail = {"problem": problem.kind}
+        detail = {"message": problem.detail}
         raise
     finally:
         with here.database.write() as session:

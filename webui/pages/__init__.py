@@ -9,6 +9,7 @@ from __future__ import annotations
 from flask import Blueprint
 
 from webui.pages import (
+    admin,
     conformance,
     dashboard,
     entry,
@@ -25,5 +26,5 @@ from webui.pages import (
 blueprint = Blueprint("pages", __name__)
 words.register(blueprint)
 viewing.register(blueprint)
-for part in (entry, dashboard, queue, job, identity, upload, fetch, system, conformance):
+for part in (entry, dashboard, queue, job, identity, upload, fetch, system, conformance, admin):
     part.register(blueprint)
