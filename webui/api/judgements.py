@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from db import audit, judgements, queue
+from db import Database, audit, judgements, queue
 from db.desk import Judgement
 from db.judgements import Filter, Judged
 from webui import auth
@@ -213,7 +213,7 @@ def table() -> Response:
     """All that the filters choose, newest first."""
     wanted = read_query(Wanted)
     taken_out(wanted, "csv")
-    response = Response(_table(wanted.filter), content_type="text/csv; charset=utf-8")
+    response = Response(_table(services().database, wanted.filter), content_type="text/csv; charset=utf-8")
     response.headers["Content-Disposition"] = 'attachment; filename="cxr-sr-judgements.csv"'
     return response
 
@@ -269,11 +269,11 @@ def taken_out(wanted: Wanted, how: str) -> None:
         )  # fmt: skip
 
 
-def _table(wanted: Filter) -> Iterator[bytes]:
+def _table(database: Database, wanted: Filter) -> Iterator[bytes]:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
     writer.writeheader()
-    with services().database.read() as session:
+    with database.read() as session:
         for one in judgements.every(session, wanted):
             writer.writerow(_flat(JudgedView.of(one)))
             if text.tell() > 64 << 10:

@@ -68,7 +68,7 @@ def answer(model: BaseModel, status: int = 200, headers: dict[str, str] | None =
 
 def read_query(model: type[Model], values: Mapping[str, str] | None = None) -> Model:
     """The query string, or `values` made of it, as `model`; raises :class:`webui.errors.Invalid`."""
-    return _validated(model, request.args.to_dict() if values is None else dict(values))
+    return validated(model, request.args.to_dict() if values is None else dict(values))
 
 
 def read_body(model: type[Model]) -> Model:
@@ -77,7 +77,7 @@ def read_body(model: type[Model]) -> Model:
         data = request.get_json() if request.content_length or request.is_json else {}
     except (BadRequest, UnsupportedMediaType) as error:
         raise Unsupported("The body must be JSON.", status=error.code) from error
-    return _validated(model, data)
+    return validated(model, data)
 
 
 def read_form(model: type[Model], lists: frozenset[str] = frozenset()) -> Model:
@@ -87,10 +87,11 @@ def read_form(model: type[Model], lists: frozenset[str] = frozenset()) -> Model:
         values = [value.strip() for value in request.form.getlist(name) if value.strip()]
         if values:
             data[name] = values if name in lists else values[0]
-    return _validated(model, data)
+    return validated(model, data)
 
 
-def _validated(model: type[Model], data: Any) -> Model:
+def validated(model: type[Model], data: Any) -> Model:
+    """Values from anywhere as `model`; raises :class:`webui.errors.Invalid`."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

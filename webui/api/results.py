@@ -82,6 +82,12 @@ Chosen = Annotated[list[int], Field(min_length=1, max_length=MANY, description="
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
+class Numbers(BaseModel):
+    """Jobs that somebody chose."""
+
+    jobs: Chosen
+
+
 class Bundle(BaseModel):
     """Which results, and as what: DICOM, PNG of 16 bits, before/after pictures."""
 
@@ -206,8 +212,8 @@ def zipped(wanted: Bundle) -> Response:
     """The answer with the archive. Raises 409 where there is nothing to put in."""
     chosen = list(dict.fromkeys(wanted.jobs))
     with services().database.read() as session:
-        found = {job.id: job for job in _jobs(session, chosen)}
-        there = [_Parcel.of(job) for number in chosen if (job := found.get(number)) and _has_result(job)]
+        found = {job.id: job for job in chosen_jobs(session, chosen)}
+        there = [_Parcel.of(job) for number in chosen if (job := found.get(number)) and has_result(job)]
         missing = [_missing(number, found.get(number)) for number in chosen]
     if not there:
         raise Conflict("None of these jobs has a result.", kind="no-results")
@@ -260,20 +266,22 @@ def _pieces(store: ObjectStore, made: Made, kind: Kind) -> Iterator[bytes]:
     yield from _read(make(store, made))
 
 
-def _jobs(session: Session, numbers: Sequence[int]) -> list[Job]:
+def chosen_jobs(session: Session, numbers: Sequence[int]) -> list[Job]:
+    """Those of the jobs that there are, with source, result and model."""
     query = select(Job).where(Job.id.in_([number for number in numbers if 0 < number < 1 << 63]))
     loaded = (joinedload(Job.result), joinedload(Job.source), joinedload(Job.model_version))
     return list(session.scalars(query.options(*loaded)))
 
 
-def _has_result(job: Job) -> bool:
+def has_result(job: Job) -> bool:
+    """Whether a job has a result that can be handed out."""
     result: Result | None = job.result
     return job.state != JobState.RETRACTED and result is not None and result.deleted_at is None
 
 
 def _missing(number: int, job: Job | None) -> dict[str, object] | None:
     """The row of the contents for a job without a result; None where it has one."""
-    if job is not None and _has_result(job):
+    if job is not None and has_result(job):
         return None
     if job is None:
         return {"job": number, "note": "There is no such job."}

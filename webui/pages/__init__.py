@@ -9,14 +9,19 @@ from __future__ import annotations
 from flask import Blueprint
 
 from webui.pages import (
+    acts,
     admin,
+    chosen,
     conformance,
     dashboard,
     entry,
     fetch,
     identity,
     job,
+    judged,
     queue,
+    review,
+    shared,
     system,
     upload,
     viewing,
@@ -26,5 +31,21 @@ from webui.pages import (
 blueprint = Blueprint("pages", __name__)
 words.register(blueprint)
 viewing.register(blueprint)
-for part in (entry, dashboard, queue, job, identity, upload, fetch, system, conformance, admin):
+for part in (
+    entry,
+    dashboard,
+    queue,
+    job,
+    acts,
+    chosen,
+    review,
+    shared,
+    judged,
+    identity,
+    upload,
+    fetch,
+    system,
+    conformance,
+    admin,
+):
     part.register(blueprint)

@@ -5,60 +5,92 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from flask import Blueprint, redirect, render_template, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask import Blueprint, render_template
+from flask_babel import gettext as _
+from sqlalchemy.orm import Session
 
-from db import browse
+from db import browse, judgements, picks
 from db.models import Job, Source
-from db.states import JobState
+from db.sending import SENDABLE
+from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, JobState
 from webui import auth, trail
-from webui.api import jobs as api
+from webui.api.judgements import JudgementView
 from webui.api.models import allowed
+from webui.api.shares import NewShareView, ShareView, visible
 from webui.errors import NotFound
 from webui.pages import words
 from webui.services import services
 
-_ACTIONS = {"retry": api.retry, "cancel": api.cancel, "release": api.release}
 _ORIGINS = {"dimse": "C-STORE", "upload": "upload", "stow": "STOW-RS", "fetch": "fetched", "demo": "demo"}
 
 
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/jobs/<int:job_id>", view_func=job)
-    blueprint.add_url_rule(
-        "/jobs/<int:job_id>/<any(retry, cancel, release):action>", view_func=act, methods=["POST"]
-    )
 
 
 @auth.role("radiologist")
 def job(job_id: int) -> str:
     """The page of a job."""
+    return render(job_id)
+
+
+def render(job_id: int, shared: NewShareView | None = None) -> str:
+    """The page of a job; `shared` is a link that was just made, to be shown this once."""
     with services().database.read() as session:
         found = browse.job(session, job_id) if job_id < 1 << 63 else None
         if found is None:
             raise NotFound("There is no such job.")
         trail.looked(job_id)
-        source, result = found.source, found.result
-        kept = result is not None and result.deleted_at is None and found.state != JobState.RETRACTED
-        actions = [a for a in allowed(found) if a != "retract" or auth.actor().may("admin")]
+        said = [JudgementView.of(row) for row in judgements.of_job(session, job_id)]
         return render_template(
             "job.html",
-            job=found,
-            source=source,
-            study=source.series.study if source.series else None,
-            actions=actions,
-            result_shown=kept,
-            result_preview=kept and result is not None and result.preview_key,
-            figures=_figures(found),
-            facts=_facts(found, source),
+            **about(found),
+            actions=[a for a in allowed(found) if a != "retract" or auth.actor().may("admin")],
             timeline=words.timeline(found.events),
+            judgements=said,
+            own=next((one for one in said if one.mine), None),
+            destinations=_destinations(found),
+            shares=_shares(session, job_id),
+            share_days=services().settings.web.share_days,
+            shared=shared,
         )
 
 
-@auth.role("radiologist")
-def act(job_id: int, action: str) -> AnyResponse:
-    """The REST interface's change as a plain form post."""
-    _ACTIONS[action](job_id)
-    return redirect(url_for("pages.job", job_id=job_id), 303)
+def about(found: Job) -> dict[str, Any]:
+    """What the parts of a page that shows a job's images and figures need."""
+    source, result = found.source, found.result
+    kept = result is not None and result.deleted_at is None and found.state != JobState.RETRACTED
+    return {
+        "job": found,
+        "source": source,
+        "study": source.series.study if source.series else None,
+        "result_shown": kept,
+        "result_preview": kept and result is not None and result.preview_key,
+        "figures": _figures(found),
+        "facts": _facts(found, source),
+    }
+
+
+def _shares(session: Session, job_id: int) -> list[ShareView]:
+    return [ShareView.of(link) for link in visible(session, job_id)]
+
+
+def _destinations(found: Job) -> list[tuple[str, str]]:
+    """Names of the destinations, each with why the result cannot be sent there now; empty where it can."""
+    states = {one.destination_name: one.state for one in found.deliveries if one.what == "result"}
+    told = []
+    for destination in services().settings.destinations:
+        state, why = states.get(destination.name), ""
+        if state in DELIVERY_ARRIVED:
+            why = _("has it")
+        elif state in DELIVERY_OPEN:
+            why = _("waits for release") if found.state == JobState.HELD else _("on its way")
+        elif found.state not in SENDABLE:
+            why = _("not while the job is %(state)s", state=words.spoken(found.state.value))
+        elif not picks.may_go(found.source, destination.model_dump(mode="json")):
+            why = _("patient and study were not picked there")
+        told.append((destination.name, why))
+    return told
 
 
 def _figures(job: Job) -> list[tuple[str, str]]:

@@ -1,0 +1,55 @@
+"""Jobs that were chosen in the queue: taken home in one archive, or sent on. Their numbers come in a body."""
+
+from __future__ import annotations
+
+from flask import Blueprint, Response, render_template, request
+from flask_babel import gettext as _
+
+from db.sending import SENDABLE
+from webui import auth
+from webui.api import results as api
+from webui.api.operations import validated
+from webui.services import services
+
+
+def register(blueprint: Blueprint) -> None:
+    blueprint.add_url_rule("/chosen/results.zip", view_func=chosen_zip, methods=["POST"])
+    blueprint.add_url_rule("/chosen/send", view_func=chosen_send, methods=["POST"])
+
+
+@auth.role("radiologist")
+def chosen_zip() -> Response:
+    """The archive."""
+    wanted = {"jobs": _numbers()}
+    kinds = request.form.getlist("kind")
+    return api.zipped(validated(api.Bundle, wanted | ({"kind": kinds} if kinds else {})))
+
+
+@auth.role("radiologist")
+def chosen_send() -> str:
+    """First which destinations, then what became of it."""
+    numbers = _numbers()
+    done = None
+    error = ""
+    if "destination" in request.form:
+        done = api.send_many(
+            validated(api.SendMany, {"jobs": numbers, "destination": request.form.getlist("destination")})
+        )
+    elif "confirm" in request.form:
+        error = _("Choose a destination.")
+    with services().database.read() as session:
+        found = api.chosen_jobs(session, numbers)
+        ready = [job.id for job in found if job.state in SENDABLE and api.has_result(job)]
+    return render_template(
+        "send.html",
+        numbers=numbers,
+        ready=len(ready),
+        destinations=services().settings.destinations,
+        done=done,
+        error=error,
+    )
+
+
+def _numbers() -> list[int]:
+    """The jobs that were chosen. Raises 422 for none, too many, or what is no number."""
+    return validated(api.Numbers, {"jobs": request.form.getlist("job")}).jobs
