@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, select
 from sqlalchemy.orm import Session
 
 from db import measurements
@@ -70,7 +70,9 @@ def keep(database: Database, now: datetime | None = None) -> None:
     end = (now or utcnow()).replace(second=0, microsecond=0)
     with database.read() as session:
         done = measurements.mark(session, _TALLIED)
-    since = max(done - LATE if done else end - BACK, end - BACK)
+        first = session.scalar(select(func.min(JobEvent.at)).where(JobEvent.at >= end - BACK))
+    began = done - LATE if done else (first or end).replace(second=0, microsecond=0)
+    since = max(began, end - BACK)
     while since < end:
         until = min(since + STEP, end)
         with database.write() as session:
