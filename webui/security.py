@@ -29,8 +29,8 @@ CONTENT_SECURITY_POLICY = "; ".join(
 )
 
 DECODER_POLICY = "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; connect-src 'self'"
-"""The policy of the viewer's worker, which alone may compile WebAssembly: it decodes compressed pixels and has
-no page to change. A worker is bound by the policy of its own answer, not by that of the page that starts it."""
+"""The policy of the viewer's worker, which alone may compile WebAssembly: it decodes compressed pixels and
+has no page to change. A worker is bound by the policy of its own answer, not by that of its page."""
 _DECODER = re.compile(r"/assets/decodeImageFrameWorker-[\w-]+\.js$")
 
 HEADERS = {

@@ -1,4 +1,4 @@
-"""What the viewer of a job's images is told: where they are, and why there is less to see than there might be."""
+"""What the viewer of a job's images is told: where they are, and why there may be less to see."""
 
 from __future__ import annotations
 
