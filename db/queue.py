@@ -15,9 +15,18 @@ from sqlalchemy.orm import Session
 
 from db import deliveries, events, pauses, results
 from db.leases import CancelRequested, Lease, LeaseLost, backoff
-from db.models import Job, ModelVersion, Source
+from db.models import Job, JobEvent, ModelVersion, Source
 from db.results import NewResult as NewResult  # what a worker finishes with
-from db.states import JOB_TRANSITIONS, IllegalTransition, JobState, Priority, Purpose, check_job
+from db.states import (
+    JOB_FINISHED,
+    JOB_TRANSITIONS,
+    IllegalTransition,
+    JobState,
+    NotNow,
+    Priority,
+    Purpose,
+    check_job,
+)
 from db.transitions import move_job
 from db.types import utcnow
 
@@ -153,9 +162,15 @@ def note_plan(
     if not same:
         job.result_series_uid, job.result_sop_uid = result_series_uid, result_sop_uid
     job.rule, job.scale, job.model_version_id, job.release = rule, scale, model.id, release
-    if priority is not None:
+    if priority is not None and not _chosen(session, job):
         job.priority = int(priority)
     return job
+
+
+def _chosen(session: Session, job: Job) -> bool:
+    """Whether a person has chosen the job's priority: a rule does not change it then."""
+    query = select(JobEvent.id).where(JobEvent.job_id == job.id, JobEvent.kind == "priority").limit(1)
+    return session.scalar(query) is not None
 
 
 def finish(
@@ -318,6 +333,23 @@ def cancel(session: Session, job: Job, *, actor: str) -> None:
     elif not job.cancel_requested:
         job.cancel_requested = True
         events.record(session, job.id, "cancel-requested", actor=actor)
+
+
+def reprioritise(session: Session, job: Job, priority: Priority, *, actor: str) -> None:
+    """Let a job that has not ended go before others or after them, and what is to be delivered of it.
+
+    Raises :class:`db.states.NotNow`.
+    """
+    _lock(session, job)
+    if job.state in JOB_FINISHED:
+        raise NotNow("the job", job.state, "its priority matters no more")
+    if job.priority == priority:
+        return
+    message = f"{Priority(job.priority).name.lower()} to {priority.name.lower()}"
+    job.priority = int(priority)
+    for delivery in deliveries.of_job(session, job):
+        delivery.priority = int(priority)
+    events.record(session, job.id, "priority", message=message, actor=actor)
 
 
 def release(session: Session, job: Job, *, actor: str) -> None:

@@ -98,6 +98,14 @@ class IllegalTransition(Exception):
         self.before, self.after = before, after
 
 
+class NotNow(IllegalTransition):
+    """The state does not allow a change that leads to no other state."""
+
+    def __init__(self, what: str, before: StrEnum, why: str) -> None:
+        Exception.__init__(self, f"{what} is {before.value}: {why}")
+        self.before = self.after = before
+
+
 def check_job(before: JobState, after: JobState) -> None:
     """Raise :class:`IllegalTransition` unless a job may go from `before` to `after`."""
     if after not in JOB_TRANSITIONS[before]:

@@ -44,9 +44,9 @@ def words_of(text: str) -> list[str]:
     return list(dict.fromkeys(word[:_LONGEST] for word in _WORD.findall(folded(text))))
 
 
-def begins(prefix: str) -> ColumnElement[bool]:
-    """Whether a :class:`PatientWord` begins so; answered by the index."""
-    return and_(PatientWord.word >= prefix, PatientWord.word < prefix + _LAST)
+def begins(prefix: str, table: type[PatientWord] = PatientWord) -> ColumnElement[bool]:
+    """Whether a :class:`PatientWord` (or an alias of it) begins so; answered by the index."""
+    return and_(table.word >= prefix, table.word < prefix + _LAST)
 
 
 def rows(patients: Iterable[tuple[int, str]]) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ def test_pages_go_from_the_newest_to_the_oldest_and_miss_none(database):
     seen, cursor = [], None
     with database.read() as session:
         for _ in range(3):
-            page = browse.jobs(session, limit=3, before=cursor)
+            page = browse.jobs(session, limit=3, after=cursor)
             seen += [job.id for job in page.jobs]
             cursor = page.next_cursor
     assert seen == ids[::-1]
@@ -59,7 +59,7 @@ def test_what_comes_meanwhile_shifts_no_page(database):
         first = browse.jobs(session, limit=2)
     builders.jobs(database, 3)
     with database.read() as session:
-        second = browse.jobs(session, limit=2, before=first.next_cursor)
+        second = browse.jobs(session, limit=2, after=first.next_cursor)
     assert [job.id for job in [*first.jobs, *second.jobs]] == ids[::-1]
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 
 from flask import Blueprint, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlalchemy.orm import Session
 
 from db import audit, browse, queue
 from db.models import Job
-from db.states import JobState
 from webui import auth, trail
+from webui.api.filters import ListQuery, Search
 from webui.api.models import JobDetail, JobPage, JobSummary
 from webui.api.operations import answer, operation, read_body, read_query
 from webui.errors import NotFound
@@ -21,70 +20,6 @@ from webui.security import client_address
 from webui.services import services
 
 blueprint = Blueprint("jobs", __name__)
-
-
-class ListQuery(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    state: str | None = Field(None, description="One state or several with commas between them.")
-    limit: int = Field(50, ge=1, le=500)
-    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
-
-    @field_validator("state")
-    @classmethod
-    def _known(cls, value: str | None) -> str | None:
-        for name in filter(None, (value or "").split(",")):
-            if name not in set(JobState):
-                raise ValueError(f"expected {', '.join(JobState)}")
-        return value or None
-
-    @property
-    def states(self) -> list[JobState] | None:
-        return [JobState(name) for name in self.state.split(",") if name] if self.state else None
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=324)]
-
-
-class Search(BaseModel):
-    """All that are given must fit."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    patient: Text = Field("", description="Part of the patient's name, or the whole ID.")
-    accession: Text = ""
-    uid: Text = Field("", description="Study, series or instance UID, of source or result.")
-    study_from: date | None = None
-    study_to: date | None = None
-    received_from: date | None = Field(None, description="The first day, in UTC.")
-    received_to: date | None = Field(None, description="The last day, in UTC.")
-    state: list[JobState] | None = None
-    batch: int | None = None
-    limit: int = Field(50, ge=1, le=500)
-    cursor: int | None = Field(None, ge=1)
-
-    @property
-    def conditions(self) -> browse.Search:
-        return browse.Search(
-            patient=self.patient,
-            accession_number=self.accession,
-            uid=self.uid,
-            study_date_from=f"{self.study_from:%Y%m%d}" if self.study_from else "",
-            study_date_to=f"{self.study_to:%Y%m%d}" if self.study_to else "",
-            received_from=_midnight(self.received_from) if self.received_from else None,
-            received_to=_midnight(self.received_to) + timedelta(days=1) if self.received_to else None,
-            batch_id=self.batch,
-        )
-
-    @property
-    def asked(self) -> dict[str, str]:
-        """What was searched for, in words."""
-        said = self.model_dump(mode="json", exclude={"limit", "cursor", "state"}, exclude_none=True)
-        return {name: str(value) for name, value in said.items() if value}
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)
 
 
 class Reason(BaseModel):
@@ -102,12 +37,19 @@ class Reason(BaseModel):
 
 @blueprint.get("/jobs")
 @auth.role("radiologist")
-@operation("List jobs, newest first", tag="jobs", query=ListQuery, answers={200: JobPage})
+@operation("List jobs", tag="jobs", query=ListQuery, answers={200: JobPage})
 def listing() -> Response:
     """A page of jobs; filters that could hold patient data go to the search, in a body."""
     query = read_query(ListQuery)
     with services().database.read() as session:
-        page = browse.jobs(session, states=query.states, limit=query.limit, before=query.cursor)
+        page = browse.jobs(
+            session,
+            states=query.states,
+            limit=query.limit,
+            after=query.after,
+            search=query.conditions(),
+            sort=query.sort,
+        )
         return answer(_page(page))
 
 
@@ -120,7 +62,12 @@ def search() -> Response:
     trail.searched("jobs.search", wanted.asked)
     with services().database.read() as session:
         page = browse.jobs(
-            session, states=wanted.state, limit=wanted.limit, before=wanted.cursor, search=wanted.conditions
+            session,
+            states=wanted.state,
+            limit=wanted.limit,
+            after=wanted.after,
+            search=wanted.conditions(),
+            sort=wanted.sort,
         )
         return answer(_page(page))
 
@@ -140,7 +87,7 @@ def show(job_id: int) -> Response:
 def retry(job_id: int) -> Response:
     """A failed, skipped or cancelled job is queued again; a stored result is sent again, not made again. Of a
     retracted one the notes are sent again that did not arrive."""
-    return _act(job_id, "retry", lambda session, job, who: queue.retry(session, job, actor=who))
+    return act(job_id, "retry", lambda session, job, who: queue.retry(session, job, actor=who))
 
 
 @blueprint.post("/jobs/<int:job_id>/cancel")
@@ -148,7 +95,7 @@ def retry(job_id: int) -> Response:
 @operation("Cancel", tag="jobs", answers={200: JobDetail}, problems=(409,))
 def cancel(job_id: int) -> Response:
     """At once where the job waits, soon where it runs; what has not arrived is not sent."""
-    return _act(job_id, "cancel", lambda session, job, who: queue.cancel(session, job, actor=who))
+    return act(job_id, "cancel", lambda session, job, who: queue.cancel(session, job, actor=who))
 
 
 @blueprint.post("/jobs/<int:job_id>/release")
@@ -156,7 +103,7 @@ def cancel(job_id: int) -> Response:
 @operation("Release a held result", tag="jobs", answers={200: JobDetail}, problems=(409,))
 def release(job_id: int) -> Response:
     """The result goes to its destinations."""
-    return _act(job_id, "release", lambda session, job, who: queue.release(session, job, actor=who))
+    return act(job_id, "release", lambda session, job, who: queue.release(session, job, actor=who))
 
 
 @blueprint.post("/jobs/<int:job_id>/retract")
@@ -166,7 +113,7 @@ def retract(job_id: int) -> Response:
     """The result is hidden from now on and goes nowhere any more; a rejection note follows it to each archive
     that has it."""
     said = read_body(Reason)
-    return _act(
+    return act(
         job_id,
         "retract",
         lambda session, job, who: queue.retract(session, job, reason=said.reason, actor=who, why=said.why),
@@ -181,7 +128,7 @@ def find(session: Session, job_id: int) -> Job:
     return job
 
 
-def _act(job_id: int, action: str, change: Callable[[Session, Job, str], None]) -> Response:
+def act(job_id: int, action: str, change: Callable[[Session, Job, str], None]) -> Response:
     """Change a job in one transaction with its audit entry; IllegalTransition becomes 409."""
     who = auth.actor().user
     with services().database.write() as session:

@@ -59,6 +59,7 @@ _HAPPENED = {
     "resend": lazy_gettext("came again"),
     "examined": lazy_gettext("examined"),
     "cancel-requested": lazy_gettext("cancel asked for"),
+    "priority": lazy_gettext("priority changed"),
     "amendment": lazy_gettext("amended"),
     "conflict": lazy_gettext("conflict"),
 }
@@ -99,9 +100,10 @@ def dicom_date(value: str) -> str:
 
 
 def moment(value: datetime, form: str = "stamp") -> Markup:
-    """A <time>: `form` is `stamp`, `clock` or `ago`; the browser writes it in its locale and zone."""
+    """A <time>: `form` is `stamp`, `second`, `clock` or `ago`; the browser writes it in its locale and zone."""
     here, of_utc = locale(), value.astimezone(UTC)
-    said = f"{format_date(of_utc, 'medium', locale=here)}, {format_time(of_utc, 'short', locale=here)} UTC"
+    fine = "medium" if form == "second" else "short"
+    said = f"{format_date(of_utc, 'medium', locale=here)}, {format_time(of_utc, fine, locale=here)} UTC"
     return Markup('<time datetime="{}" data-form="{}">{}</time>').format(
         value.isoformat(timespec="milliseconds"), form, said
     )
