@@ -45,12 +45,15 @@ def load_settings(path: Path | None = None) -> Settings:
         raise ConfigError(_sentence(error, file, variables)) from None
     said = _spread(variables, environment)
     named = None if file is None else file.absolute()
-    return settings.read_from(Sources(path and path.absolute(), named, lines_of(text), said))
+    return settings.read_from(Sources(True, path and path.absolute(), named, lines_of(text), said))
 
 
 def read_again(settings: Settings) -> Settings:
-    """What the settings would be if the node were started now. Raises :class:`ConfigError`."""
-    return load_settings(settings.sources.asked)
+    """What the settings would be if the node were started now. Raises :class:`ConfigError`.
+
+    Settings that were not read but given by a program are what they are.
+    """
+    return load_settings(settings.sources.asked) if settings.sources.read else settings
 
 
 def _spread(variables: Mapping[Key, str], environment: Mapping[str, Any]) -> dict[Key, str]:

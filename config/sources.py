@@ -26,8 +26,10 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """What settings were read from. asked: the file that was named by whoever started the node."""
+    """What settings were read from. read: whether they were read at all, rather than given by a program.
+    asked: the file that was named by whoever started the node."""
 
+    read: bool = False
     asked: Path | None = None
     file: Path | None = None
     lines: Mapping[Key, int] = field(default_factory=dict)

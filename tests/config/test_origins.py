@@ -185,3 +185,8 @@ def test_a_file_that_cannot_be_used_any_more_is_told(load, folder):
 def test_where_settings_came_from_does_not_make_them_other_settings(load):
     assert load("") == Settings()
     assert load_settings(None).model_dump() == Settings().model_dump()
+
+
+def test_settings_that_a_program_gave_have_no_file_to_be_read_again(load):
+    given = Settings(data_dir=Path("given"))
+    assert read_again(given) is given

@@ -5,6 +5,7 @@ import { locale } from "./words";
 const stamp = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeStyle: "short" });
 const full = new Intl.DateTimeFormat(locale, { dateStyle: "full", timeStyle: "long" });
 const clock = new Intl.DateTimeFormat(locale, { timeStyle: "medium" });
+const second = new Intl.DateTimeFormat(locale, { dateStyle: "short", timeStyle: "medium" });
 const minute = new Intl.DateTimeFormat(locale, { timeStyle: "short" });
 const weekday = new Intl.DateTimeFormat(locale, { weekday: "short" });
 const day = new Intl.DateTimeFormat(locale, { dateStyle: "medium", timeZone: "UTC" });
@@ -31,6 +32,10 @@ export function localise(root: ParentNode = document): void {
     }
     if (form === "hm" || form === "weekday") {
       element.textContent = (form === "hm" ? minute : weekday).format(moment);
+      continue;
+    }
+    if (form === "second") {
+      element.textContent = second.format(moment);
       continue;
     }
     element.textContent = form === "ago" ? ago(moment) : form === "clock" ? clock.format(moment) : stamp.format(moment);
