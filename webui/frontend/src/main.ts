@@ -15,6 +15,7 @@ import "./styles/fetch.css";
 import "./styles/statement.css";
 import "./styles/admin.css";
 
+import { wireBulk } from "./bulk";
 import { wireActions, wireMenu, wireTheme } from "./actions";
 import { wireFilter } from "./filter";
 import { follow, onChange, remember } from "./live";
@@ -40,6 +41,8 @@ const upload = document.querySelector<HTMLFormElement>("form[data-upload]");
 if (upload) wireUpload(upload);
 const search = document.querySelector<HTMLFormElement>("form[data-search]");
 if (search) wireSearch(search);
+const chosen = document.querySelector<HTMLFormElement>("form[data-bulk]");
+if (chosen) wireBulk(chosen);
 const why = document.querySelector<HTMLFormElement>("form[data-why]");
 if (why) wireWhy(why);
 const filter = document.querySelector<HTMLInputElement>("input[data-filter]");
