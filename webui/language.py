@@ -49,7 +49,8 @@ def chosen() -> str:
     configured = services().settings.web.language
     if configured != "auto":
         return configured if configured in known else "en"
-    return request.accept_languages.best_match(list(known)) or "en"
+    asked = (tag.split("-")[0].lower() for tag, quality in request.accept_languages if quality > 0)
+    return next((name for name in asked if name in known), "en")
 
 
 def locale() -> Locale:
