@@ -73,6 +73,10 @@ function put(old: Element, fresh: Element): void {
     const again = node.querySelector<HTMLDetailsElement>(`#${CSS.escape(open.id)}`);
     if (again) again.open = true;
   }
+  for (const box of old.querySelectorAll<HTMLInputElement>('input[type="checkbox"][id]:checked')) {
+    const again = node.querySelector<HTMLInputElement>(`#${CSS.escape(box.id)}`);
+    if (again) again.checked = true;
+  }
   old.replaceWith(node);
   if (handle) node.querySelector<HTMLElement>(handle)?.focus({ preventScroll: true });
 }

@@ -10,7 +10,7 @@ interface Entry {
   readonly search: string;
 }
 
-const WISHES = ["q", "since", "until"];
+const WISHES = ["q", "since", "until", "sort", "rule", "destination", "model", "priority", "origin"];
 
 function remembered(): URLSearchParams | null {
   const state = history.state as Entry | null;
@@ -19,9 +19,17 @@ function remembered(): URLSearchParams | null {
 
 export function wireSearch(form: HTMLFormElement): void {
   const show = async (fields: URLSearchParams): Promise<void> => {
-    if (!WISHES.some((name) => fields.get(name))) {
+    if (!fields.get("q")) {
+      // Without patient data the page has an address of its own.
+      const kept = new URLSearchParams();
       const state = fields.get("only") ?? fields.get("state");
-      location.assign(state ? `${location.pathname}?state=${state}` : location.pathname);
+      if (state) kept.set("state", state);
+      for (const name of WISHES) {
+        const value = fields.get(name);
+        if (value) kept.set(name, value);
+      }
+      const query = kept.toString();
+      location.assign(query ? `${location.pathname}?${query}` : location.pathname);
       return;
     }
     form.setAttribute("aria-busy", "true");
@@ -47,7 +55,7 @@ export function wireSearch(form: HTMLFormElement): void {
   if (earlier === null) return;
   for (const name of WISHES) {
     const field = form.elements.namedItem(name);
-    if (field instanceof HTMLInputElement) field.value = earlier.get(name) ?? "";
+    if (field instanceof HTMLInputElement || field instanceof HTMLSelectElement) field.value = earlier.get(name) ?? "";
   }
   earlier.set("csrf_token", csrfToken());
   void show(earlier);
