@@ -414,3 +414,55 @@ def test_waiting_times_double_up_to_an_hour() -> None:
 
 def test_a_signature_is_that_of_the_documentation() -> None:
     assert sign("whsec_example", b'{"event":815}', 1774274400).startswith("t=1774274400,v1=")
+
+
+def test_the_page_shows_a_new_secret_once_and_each_call_with_its_outcome(
+    root: Person,
+    anna: Person,
+    database: Database,
+    store: ObjectStore,
+    listen: Callable[..., Ear],
+    herald: Herald,
+) -> None:
+    ear = listen(500)
+    form = {"csrf_token": root.csrf, "name": "ris", "url": ear.url, "states": ["done", "failed"]}
+    made = root.post("/admin/webhooks", data=form)
+    assert made.status_code == 200
+    with database.read() as session:
+        hook = session.scalars(select(Webhook)).one()
+    assert hook.secret in made.text
+    assert hook.secret not in root.get("/admin/webhooks").text
+    number, _failed = end_two(anna, database, store)
+    run_until(herald, lambda: states(database) == ["done", "done"])
+    page = root.get(f"/admin/webhooks/{hook.id}").text
+    assert hook.secret not in page
+    assert f'href="/jobs/{number}"' in page
+    assert "HTTP 204" in page
+    for action, location in (
+        ("test", f"/admin/webhooks/{hook.id}"),
+        ("disable", f"/admin/webhooks/{hook.id}"),
+        ("enable", f"/admin/webhooks/{hook.id}"),
+        ("remove", "/admin/webhooks"),
+    ):
+        answer = root.post(f"/admin/webhooks/{hook.id}/{action}", data={"csrf_token": root.csrf})
+        assert (answer.status_code, answer.headers["Location"]) == (303, location)
+    assert root.get(f"/admin/webhooks/{hook.id}").status_code == 404
+
+
+def test_the_page_says_what_is_wrong_and_keeps_what_was_typed(root: Person) -> None:
+    form = {
+        "csrf_token": root.csrf,
+        "name": "archive <b>",
+        "url": "ftp://ris.example.org",
+        "states": ["held"],
+    }
+    answer = root.post("/admin/webhooks", data=form)
+    assert answer.status_code == 422
+    assert "Expected http://HOST/... or https://HOST/..." in answer.text
+    assert 'value="ftp://ris.example.org"' in answer.text
+    assert "<b>" not in answer.text
+    assert answer.text.count(" checked") == 1
+
+
+def test_the_page_is_for_administrators(anna: Person) -> None:
+    assert anna.get("/admin/webhooks").status_code == 403

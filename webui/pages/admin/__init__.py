@@ -10,7 +10,18 @@ from flask_babel import lazy_gettext
 from werkzeug.wrappers import Response as AnyResponse
 
 from webui import auth
-from webui.pages.admin import access, configuration, destinations, joblog, models, own, people, rules, trail
+from webui.pages.admin import (
+    access,
+    configuration,
+    destinations,
+    joblog,
+    models,
+    own,
+    people,
+    rules,
+    trail,
+    webhooks,
+)
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,7 @@ SECTIONS = (
     Section("pages.users", lazy_gettext("People")),
     Section("pages.tokens", lazy_gettext("Tokens")),
     Section("pages.sessions", lazy_gettext("Logins")),
+    Section("pages.webhooks", lazy_gettext("Webhooks")),
     Section("pages.audit", lazy_gettext("Audit trail")),
     Section("pages.models", lazy_gettext("Models")),
 )
@@ -35,7 +47,7 @@ SECTIONS = (
 
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/admin", view_func=admin)
-    for part in (configuration, rules, destinations, people, access, trail, models, joblog, own):
+    for part in (configuration, rules, destinations, people, access, trail, models, joblog, own, webhooks):
         part.register(blueprint)
     blueprint.add_app_template_global(lambda: SECTIONS, "admin_sections")
 
