@@ -85,6 +85,36 @@ def jobs_show(number: int, as_json: bool, config: Path | None) -> None:
         _echo(str(e["at"])[:19], e["kind"], e["after"], e["message"])
 
 
+@jobs.command("log", epilog="Example: cxr-sr jobs log 42 --json")
+@click.argument("number", metavar="ID", type=int)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 10_000),
+    default=1000,
+    show_default=True,
+    help="At most so many, the newest.",
+)
+@json_option
+@config_option
+def jobs_log(number: int, limit: int, as_json: bool, config: Path | None) -> None:
+    """Show what receiver, worker, sender and web logged of a job; lines come some seconds late."""
+    from db import joblog
+
+    with open_database(load(config)) as database, database.read() as session:
+        _job(session, number)
+        lines, _ = joblog.lines(session, number, limit=limit)
+        rows = [_some(line, ("at", "role", "level", "event", "fields")) for line in lines]
+    if as_json:
+        print_json({"lines": rows})
+        return
+    for row in rows:
+        fields = " ".join(f"{key}={value}" for key, value in row["fields"].items() if key != "logger")
+        click.echo(
+            f"{row['at'].isoformat(timespec='milliseconds')} {row['role']:9} {row['level']:8} "
+            f"{row['event']} {fields}".rstrip()
+        )
+
+
 def _echo(*words: object) -> None:
     click.echo(" ".join(str(word) for word in words if word is not None))
 

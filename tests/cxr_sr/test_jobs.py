@@ -6,6 +6,7 @@ import pytest
 
 from cxr_sr import cli
 from db import queue
+from db.joblog import JobLog
 from db.models import Job, Source
 from db.states import JobState
 
@@ -87,3 +88,15 @@ def test_of_several_jobs_those_that_can_be_changed_are_changed(run, database, sk
 
 def test_an_unknown_job_is_an_error(run, database):
     assert run("show", 5) == (1, "", "cxr-sr: there is no job 5; `cxr-sr jobs list` shows them\n")
+
+
+def test_the_log_of_a_job_is_shown_without_a_shell_on_each_host(run, skipped, database):
+    with JobLog(database, "worker", every=0) as log:
+        log({"event": "job planned", "job": skipped, "rule": "default", "timestamp": "2026-01-02T03:04:05Z"})
+    assert run("log", skipped)[:2] == (
+        0,
+        "2026-01-02T03:04:05.000+00:00 worker    info     job planned rule=default\n",
+    )
+    [line] = json.loads(run("log", skipped, "--json")[1])["lines"]
+    assert line["fields"] == {"rule": "default"}
+    assert run("log", 99)[0] == 1
