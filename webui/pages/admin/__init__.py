@@ -42,6 +42,7 @@ SECTIONS = (
     Section("pages.webhooks", lazy_gettext("Webhooks")),
     Section("pages.audit", lazy_gettext("Audit trail")),
     Section("pages.models", lazy_gettext("Models")),
+    Section("pages.judged", lazy_gettext("Judgements")),
 )
 
 
