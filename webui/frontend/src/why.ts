@@ -22,7 +22,7 @@ export function wireWhy(form: HTMLFormElement): void {
     void ask();
   });
   const earlier = (history.state as { why?: unknown } | null)?.why;
-  if (typeof earlier !== "string" || field.value) return;
+  if (typeof earlier !== "string" || document.querySelector("#asked")) return;
   field.value = earlier;
   void ask();
 }
