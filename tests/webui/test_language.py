@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 from babel.messages.catalog import Catalog
@@ -69,7 +70,7 @@ def _key(words: object) -> str:
     return words if isinstance(words, str) else str(words[0])
 
 
-def _places(words: object) -> set[str]:
+def _places(words: Any) -> set[str]:
     every = [words] if isinstance(words, str) else list(words)
     return {place for said in every for place in re.findall(r"%\(\w+\)s|\{\w+\}", said)} - {"%(num)s"}
 
@@ -106,6 +107,8 @@ def _walk(node: nodes.Node, text: list[str]) -> Iterator[str]:
         text.append(node.data)
     elif isinstance(node, nodes.Call) and getattr(node.node, "name", "") in CALLS:
         text.append("0")
+    elif isinstance(node, nodes.Call) and isinstance(node.node, nodes.Getattr):  # a method's arguments
+        yield from _walk(node.node, text)
     elif isinstance(node, nodes.Const) and isinstance(node.value, str):
         text.append("0")
         if re.search(r"[a-z] [a-z]|^[A-Z][a-z]{2,}$", node.value):

@@ -133,7 +133,7 @@ def test_the_end_of_a_certificate_stands_on_the_page(anna: Person, database: Dat
         (found,) = anna.get("/api/v1/system").get_json()["certificates"]
         page = anna.get("/system").text
     assert found["subject"] == shown["subject"]
-    assert "until 2031-02-03" in page
+    assert 'until <time datetime="2031-02-03"' in page
     assert shown["trouble"] in page
 
 

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from importlib import metadata
 
 from flask import Blueprint, redirect, render_template, url_for
+from flask_babel import gettext as _
+from flask_babel import lazy_gettext, ngettext
 from sqlalchemy import make_url
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -16,14 +18,14 @@ from webui.errors import ApiProblem
 from webui.services import Services, services
 
 REFUSALS = {
-    "calling": "unknown callers",
-    "called": "calls for others",
-    "limit": "too many associations",
-    "peer-limit": "too many from one address",
-    "connections": "too many connections",
-    "silent": "silent, cut off for others",
-    "tls": "TLS that failed",
-    "shutting-down": "while shutting down",
+    "calling": lazy_gettext("unknown callers"),
+    "called": lazy_gettext("calls for others"),
+    "limit": lazy_gettext("too many associations"),
+    "peer-limit": lazy_gettext("too many from one address"),
+    "connections": lazy_gettext("too many connections"),
+    "silent": lazy_gettext("silent, cut off for others"),
+    "tls": lazy_gettext("TLS that failed"),
+    "shutting-down": lazy_gettext("while shutting down"),
 }
 """Words for the receiver's reasons to turn a caller away."""
 
@@ -79,11 +81,15 @@ def _echo(ask: Callable[[str], object], name: str) -> AnyResponse:
 def _storage(here: Services) -> list[tuple[str, str]]:
     engine = make_url(here.settings.database_url).get_backend_name()
     return [
-        ("Database", {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(engine, engine)),
-        ("Objects", here.settings.storage_url.partition("://")[0]),
-        ("Sources kept", f"{here.settings.retention.sources_days:g} days"),
-        ("Results kept", f"{here.settings.retention.results_days:g} days"),
+        (_("Database"), {"sqlite": "SQLite", "postgresql": "PostgreSQL"}.get(engine, engine)),
+        (_("Objects"), here.settings.storage_url.partition("://")[0]),
+        (_("Sources kept"), _days(here.settings.retention.sources_days)),
+        (_("Results kept"), _days(here.settings.retention.results_days)),
     ]
+
+
+def _days(number: float) -> str:
+    return ngettext("%(num)g day", "%(num)g days", number)
 
 
 def _versions() -> list[tuple[str, str]]:
