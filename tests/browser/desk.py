@@ -15,9 +15,10 @@ from config.settings import WebSettings
 from cxr_sr.conformance import statement
 from db import Database, batches, people
 from db.exchange import Document
-from db.models import RoleInstance
+from db.intake import Arrival, Origin, intake
+from db.models import Batch, RoleInstance
 from db.objects import LocalStore
-from db.states import JobState
+from db.states import JobState, Purpose
 from tests import dicom_variants as variants
 from tests.browser.conftest import PASSWORD
 from tests.db import builders
@@ -25,6 +26,7 @@ from tests.interop.conftest import Roles
 from tests.pacs_node.nodes import eventually, make_database, make_settings
 from tests.peers import missing
 from tests.webui.cabinet import Cabinet
+from tests.webui.conftest import png
 from webui import assets, server
 
 ADMIN = "root"
@@ -40,26 +42,44 @@ class Desk:
     settings: Settings
     database: Database
     jobs: dict[str, int]
-    """A job for each state; `held` and `done` with pictures."""
+    """A job for each state, `held` and `done` with pictures, and one of an uploaded `picture`."""
     batch: int
+    upload: int
 
 
 @contextmanager
-def furnished(folder: Path) -> Iterator[Desk]:
+def furnished(folder: Path, pacs: Destination = PACS) -> Iterator[Desk]:
     """The node, its web role running until the block ends. `root` is its administrator, `ada` reads."""
     if not assets.files():
         missing("the front end is not built (make build-web)")
-    settings = make_settings(folder / "node", destinations=(PACS,)).model_copy(
+    settings = make_settings(folder / "node", destinations=(pacs,)).model_copy(
         update={"archives": (OLD_FILMS,), "web": WebSettings(port=0)}
     )
     database = make_database(settings)
     store = LocalStore(settings.data_dir / "objects")
     jobs, batch = _fill(database, store)
+    upload, jobs["picture"] = _picture(database, store)
     with Roles(settings, server.run):
         if not eventually(lambda: _port(database), 60):
             raise AssertionError("the server did not come up")
-        yield Desk(f"http://127.0.0.1:{_port(database)}", settings, database, jobs, batch)
+        yield Desk(f"http://127.0.0.1:{_port(database)}", settings, database, jobs, batch, upload)
     database.close()
+
+
+def _picture(database: Database, store: LocalStore) -> tuple[int, int]:
+    """An upload of one PNG under a typed name, and its job."""
+    spooled = store.spool / "film.png"
+    spooled.write_bytes(png())
+    with database.write() as session:
+        batch = Batch()
+        session.add(batch)
+        session.flush()
+        number = batch.id
+    arrival = Arrival(
+        file=spooled, media_type="image/png", suffix=".png", file_name="film.png", batch_id=number,
+        demographics={"PatientName": "Rossi^Giulia", "PatientID": "OLD-1"}, purpose=Purpose.MANUAL,
+    )  # fmt: skip
+    return number, intake(database, store, arrival, Origin("upload"), max_waiting=1000).job_id
 
 
 def _fill(database: Database, store: LocalStore) -> tuple[dict[str, int], int]:

@@ -19,12 +19,15 @@ from webui.errors import PROGRAM_PATHS
 
 pytestmark = pytest.mark.peer("chromium")
 
-NO_PAGES = frozenset({"static", "pages.home"})
+NO_PAGES = frozenset({"static", "pages.home", "pages.follow"})
 """Endpoints that answer with a file, or lead elsewhere."""
 
 ADDRESSES: dict[str, Callable[[Desk], list[str]]] = {
     "pages.job": lambda desk: [f"/jobs/{number}" for number in desk.jobs.values()],
+    "pages.review_one": lambda desk: [f"/review/{desk.jobs[name]}" for name in ("held", "done")],
     "pages.batch": lambda desk: [f"/batches/{desk.batch}"],
+    "pages.uploaded": lambda desk: [f"/uploads/{desk.upload}"],
+    "pages.identity": lambda desk: [f"/jobs/{desk.jobs['picture']}/identity"],
     "pages.queue": lambda desk: ["/queue", "/queue?state=failed", "/queue?state=retracted"],
     "pages.account": lambda desk: ["/account", "/account?changed=1"],
 }

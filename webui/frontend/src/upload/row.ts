@@ -55,7 +55,7 @@ export class Row {
       this.bar = null;
     }
     const buttons: HTMLButtonElement[] = [];
-    if (step === "failed") buttons.push(this.button(t("Try again"), t("Try {name} again", { name: this.found.name }), () => this.doing.again()));
+    if (step === "failed") buttons.push(this.button(t("Try again"), t("Try again: {name}", { name: this.found.name }), () => this.doing.again()));
     if (this.picture && (step === "waiting" || step === "failed")) {
       buttons.push(this.button(t("Details"), t("Details of {name}", { name: this.found.name }), () => this.doing.describe()));
     }
