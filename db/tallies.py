@@ -75,8 +75,9 @@ def keep(database: Database, now: datetime | None = None) -> None:
     since = max(began, end - BACK)
     while since < end:
         until = min(since + STEP, end)
-        with database.write() as session:
+        with database.read() as session:
             found = count(session, since, until)
+        with database.write() as session:
             session.execute(delete(Measurement).where(_counted(since, until)))
             for minute, figures in found.items():
                 measurements.record(session, {name: v for name, v in figures.items() if v}, at=minute)
