@@ -14,6 +14,7 @@ from config.network import Archive, Destination
 from config.settings import WebSettings
 from cxr_sr.conformance import statement
 from db import Database, batches, people
+from db.desk import Webhook
 from db.exchange import Document
 from db.intake import Arrival, Origin, intake
 from db.models import Batch, RoleInstance
@@ -45,6 +46,7 @@ class Desk:
     """A job for each state, `held` and `done` with pictures, and one of an uploaded `picture`."""
     batch: int
     upload: int
+    webhook: int
 
 
 @contextmanager
@@ -59,10 +61,15 @@ def furnished(folder: Path, pacs: Destination = PACS) -> Iterator[Desk]:
     store = LocalStore(settings.data_dir / "objects")
     jobs, batch = _fill(database, store)
     upload, jobs["picture"] = _picture(database, store)
+    with database.write() as session:
+        hook = Webhook(name="worklist", url="https://ris.example/hook", secret="s" * 32, states=["done"])
+        session.add(hook)
+        session.flush()
+        webhook = hook.id
     with Roles(settings, server.run):
         if not eventually(lambda: _port(database), 60):
             raise AssertionError("the server did not come up")
-        yield Desk(f"http://127.0.0.1:{_port(database)}", settings, database, jobs, batch, upload)
+        yield Desk(f"http://127.0.0.1:{_port(database)}", settings, database, jobs, batch, upload, webhook)
     database.close()
 
 

@@ -22,8 +22,13 @@ pytestmark = pytest.mark.peer("chromium")
 NO_PAGES = frozenset({"static", "pages.home", "pages.follow"})
 """Endpoints that answer with a file, or lead elsewhere."""
 
+SEEN = ("queued", "held", "done", "failed", "retracted", "picture")
+"""The jobs whose page is opened: the others look like one of these."""
+
 ADDRESSES: dict[str, Callable[[Desk], list[str]]] = {
-    "pages.job": lambda desk: [f"/jobs/{number}" for number in desk.jobs.values()],
+    "pages.job": lambda desk: [f"/jobs/{desk.jobs[state]}" for state in SEEN],
+    "pages.job_log": lambda desk: [f"/jobs/{desk.jobs['failed']}/log"],
+    "pages.webhook": lambda desk: [f"/admin/webhooks/{desk.webhook}"],
     "pages.review_one": lambda desk: [f"/review/{desk.jobs[name]}" for name in ("held", "done")],
     "pages.batch": lambda desk: [f"/batches/{desk.batch}"],
     "pages.uploaded": lambda desk: [f"/uploads/{desk.upload}"],
@@ -35,6 +40,10 @@ ADDRESSES: dict[str, Callable[[Desk], list[str]]] = {
 
 COLOURS = ("color-contrast", "link-in-text-block")
 """What the other theme can change."""
+
+OVER = """() => new Promise((answer) => requestAnimationFrame(() => requestAnimationFrame(() =>
+  answer(document.documentElement.scrollWidth - window.innerWidth))))"""
+"""How many pixels stand out of the window, once it is laid out in its new size."""
 
 ERRORS = {"/nowhere": 404, "/queue?state=odd": 400}
 
@@ -114,7 +123,8 @@ def test_nothing_stands_in_the_way_on_a_refusal(room: BrowserContext) -> None:
 
 def look(page: Page, address: str) -> None:
     """What axe finds in the dark and in the light, and what stands out of the window."""
-    page.wait_for_function("document.documentElement.dataset.ready && document.fonts.status === 'loaded'")
+    page.locator("html[data-ready]").wait_for(state="attached")
+    page.evaluate("document.fonts.ready.then(() => null)")
     found = {}
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     found["dark"] = violations(page)
@@ -122,7 +132,7 @@ def look(page: Page, address: str) -> None:
     found["light"] = violations(page, rules=COLOURS)
     for width in (390, 3840, 1440):
         page.set_viewport_size({"width": width, "height": 900})
-        over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        over = page.evaluate(OVER)
         found[f"{width} wide"] = [f"{over} pixels too wide"] if over > 0 else []
         if width == 390:
             found["390 wide"] += violations(page, rules=["target-size", "scrollable-region-focusable"])
