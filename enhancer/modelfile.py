@@ -67,20 +67,37 @@ def locate(name_or_path: str | Path) -> Path:
     return SHIPPED / f"{text}.safetensors"
 
 
+@dataclass(frozen=True)
+class Label:
+    """What a model file says of itself: all but its weights."""
+
+    digest: str
+    name: str
+    version: str
+    scales: tuple[int, ...]
+    domain: Domain
+    card: str | None
+    """The text of the model card beside the file, if there is one that can be read."""
+
+
+def read_label(path: Path) -> Label:
+    """Reads a model file's label without making a network of it; ModelFileError as :func:`read_model`."""
+    _, digest, metadata = _opened(path)
+    try:
+        scales = tuple(int(scale) for scale in metadata["scales"].split(","))
+        name, version = metadata["name"], metadata["version"]
+    except (KeyError, ValueError) as error:
+        raise ModelFileError(f"{path} does not say which model it is.") from error
+    try:
+        card = path.with_suffix(".md").read_text("utf-8")
+    except (OSError, UnicodeDecodeError):
+        card = None
+    return Label(digest, name, version, scales, _domain(metadata), card)
+
+
 def read_model(path: Path) -> ModelFile:
     """Reads and checks a model file; a shipped one must have the digest that was committed with it."""
-    try:
-        if path.stat().st_size > LIMIT:
-            raise ModelFileError(f"{path} is larger than {LIMIT // 2**20} MiB: not one of our model files.")
-        content = path.read_bytes()
-    except OSError as error:
-        raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from error
-    digest = hashlib.sha256(content).hexdigest()
-    if path.parent.resolve() == SHIPPED.resolve():
-        expected = committed_digests().get(path.stem)
-        if digest != expected:
-            raise ModelFileError(f"{path.name} is not the file that was shipped (its SHA-256 differs).")
-    metadata = _metadata(content, path)
+    content, digest, metadata = _opened(path)
     try:
         tensors = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError, TypeError) as error:
@@ -99,10 +116,30 @@ def read_model(path: Path) -> ModelFile:
         version=metadata["version"],
         scales=scales,
         metadata=metadata,
-        domain=Domain.from_json(metadata["domain"]) if "domain" in metadata else Domain(),
+        domain=_domain(metadata),
         bounds=read_bounds(metadata["bounds"]) if "bounds" in metadata else {},
         generator=generator.eval().requires_grad_(False),
     )
+
+
+def _opened(path: Path) -> tuple[bytes, str, dict[str, str]]:
+    """Content, SHA-256 and metadata of a model file."""
+    try:
+        if path.stat().st_size > LIMIT:
+            raise ModelFileError(f"{path} is larger than {LIMIT // 2**20} MiB: not one of our model files.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelFileError(f"{path} cannot be read: {error.strerror}.") from error
+    digest = hashlib.sha256(content).hexdigest()
+    if path.parent.resolve() == SHIPPED.resolve():
+        expected = committed_digests().get(path.stem)
+        if digest != expected:
+            raise ModelFileError(f"{path.name} is not the file that was shipped (its SHA-256 differs).")
+    return content, digest, _metadata(content, path)
+
+
+def _domain(metadata: dict[str, str]) -> Domain:
+    return Domain.from_json(metadata["domain"]) if "domain" in metadata else Domain()
 
 
 def write_model(

@@ -12,7 +12,7 @@ from config import Settings
 from db import Database
 from db.exchange import Document
 from enhancer.errors import ModelFileError
-from enhancer.modelfile import locate, read_model
+from enhancer.modelfile import locate, read_label
 
 log = structlog.get_logger(__name__)
 
@@ -46,25 +46,19 @@ def write(settings: Settings, database: Database) -> None:
 def _card(name: str, default: bool) -> dict[str, Any]:
     said: dict[str, Any] = {"asked": name, "name": name, "default": default, "problem": None, "card": ""}
     try:
-        file = read_model(locate(name))
+        label = read_label(locate(name))
     except ModelFileError as error:
         return said | {"problem": str(error)}
-    text = ""
-    if file.card is not None:
-        try:
-            text = file.card.read_text("utf-8")[:LONGEST_CARD]
-        except (OSError, UnicodeDecodeError):
-            text = ""
     return said | {
-        "name": file.name,
-        "version": file.version,
-        "digest": file.digest,
-        "scales": list(file.scales),
+        "name": label.name,
+        "version": label.version,
+        "digest": label.digest,
+        "scales": list(label.scales),
         "domain": {
-            "finest_mm": file.domain.spacing[0],
-            "coarsest_mm": file.domain.spacing[1],
-            "shortest_side": file.domain.side,
-            "p999": file.domain.p999,
+            "finest_mm": label.domain.spacing[0],
+            "coarsest_mm": label.domain.spacing[1],
+            "shortest_side": label.domain.side,
+            "p999": label.domain.p999,
         },
-        "card": text,
+        "card": (label.card or "")[:LONGEST_CARD],
     }

@@ -165,3 +165,29 @@ def test_a_library_that_warns_is_still_heard_of():
 def test_setting_up_twice_writes_once():
     body = "log.configure(Settings(log={'format': 'json'}).log, 'web')\nours.info('x')"
     assert [entry["role"] for entry in entries(body)] == ["web"]
+
+
+def test_somebody_may_listen_and_hears_what_is_written_and_nothing_else():
+    body = """
+heard = []
+log.listen(lambda event: heard.append(dict(event)))
+ours.bind(job=7).info("enhanced", seconds=1.5)
+ours.debug("too fine")
+with structlog.contextvars.bound_contextvars(job=8):
+    try:
+        raise ValueError("DOE^JANE")
+    except ValueError:
+        ours.error("broke", exc_info=True)
+library.warning("DOE^JANE")
+log.listen(None)
+ours.info("unheard")
+assert [(e["event"], e["job"], e["role"], e["level"]) for e in heard] == [
+    ("enhanced", 7, "worker", "info"), ("broke", 8, "worker", "error")], heard
+assert "DOE" not in str(heard)
+"""
+    assert [entry["event"] for entry in entries(body)][-1] == "unheard"
+
+
+def test_a_listener_that_fails_costs_no_line():
+    [entry] = entries("log.listen(lambda event: 1 / 0)\nours.info('enhanced')")
+    assert (entry["event"], entry["unheard"]) == ("enhanced", "ZeroDivisionError")
