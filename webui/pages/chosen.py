@@ -9,6 +9,7 @@ from db.sending import SENDABLE
 from webui import auth
 from webui.api import results as api
 from webui.api.operations import validated
+from webui.errors import Invalid
 from webui.services import services
 
 
@@ -52,4 +53,9 @@ def chosen_send() -> str:
 
 def _numbers() -> list[int]:
     """The jobs that were chosen. Raises 422 for none, too many, or what is no number."""
-    return validated(api.Numbers, {"jobs": request.form.getlist("job")}).jobs
+    given = request.form.getlist("job")
+    if not given:
+        raise Invalid(_("Choose some jobs first."))
+    if len(given) > api.MANY:
+        raise Invalid(_("At most %(number)s jobs at once.", number=api.MANY))
+    return validated(api.Numbers, {"jobs": given}).jobs

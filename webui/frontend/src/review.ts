@@ -1,4 +1,4 @@
-/** One key each for a held result: R releases, X asks why and a number rejects, N goes on to the next. */
+/** One key each for a held result: R releases, X asks why and a number rejects, J goes on to the next. */
 
 let decided = false;
 
@@ -20,7 +20,7 @@ function act(key: string): boolean {
     (sheet.open ? sheet.querySelector("button") : sheet.querySelector("summary"))?.focus();
     return true;
   }
-  if (key === "n") {
+  if (key === "j") {
     document.querySelector<HTMLAnchorElement>("#later")?.click();
     return true;
   }
