@@ -1,5 +1,5 @@
-"""Every page that a person can open, by the map of addresses: axe finds nothing wrong with it in either theme,
-and it stays within the window from 390 to 3840 pixels."""
+"""Every page that a person can open, by the map of addresses: axe finds nothing wrong with it in either
+theme, and it stays within the window from 390 to 3840 pixels."""
 
 from __future__ import annotations
 
