@@ -11,22 +11,28 @@ from sqlalchemy.orm import Session
 from db import Database
 
 FAMILIES = (
-    "Abbott Ahmed Alvarez Andersen Baker Bauer Becker Bennett Bianchi Brandt Carlsen Castro Chen Costa Cruz "
-    "Dahl Diaz Dubois Eriksen Fischer Fontana Garcia Gruber Haas Hansen Hoffmann Huber Ivanov Jansen Jensen "
-    "Kaya Keller Khan Kim Kovacs Kruger Lang Larsen Lehmann Lindgren Lopez Maier Marino Martin Meyer Moreau "
-    "Moser Mueller Nagy Nguyen Nielsen Novak Okafor Olsen Ortiz Park Peters Petrov Popescu Ramos Ricci Rossi "
-    "Roth Ruiz Sato Schmid Schneider Schulz Silva Smith Sommer Steiner Suzuki Tanaka Thomsen Torres Varga "
-    "Vogel Wagner Walker Weber Weiss Werner Winkler Wolf Yilmaz Young Zhang Ziegler Zimmermann"
-).split()
+    "Abbott", "Ahmed", "Alvarez", "Andersen", "Baker", "Bauer", "Becker", "Bennett", "Bianchi", "Brandt",
+    "Carlsen", "Castro", "Chen", "Costa", "Cruz", "Dahl", "Diaz", "Dubois", "Eriksen", "Fischer",
+    "Fontana", "Garcia", "Gruber", "Haas", "Hansen", "Hoffmann", "Huber", "Ivanov", "Jansen", "Jensen",
+    "Kaya", "Keller", "Khan", "Kim", "Kovacs", "Kruger", "Lang", "Larsen", "Lehmann", "Lindgren", "Lopez",
+    "Maier", "Marino", "Martin", "Meyer", "Moreau", "Moser", "Mueller", "Nagy", "Nguyen", "Nielsen",
+    "Novak", "Okafor", "Olsen", "Ortiz", "Park", "Peters", "Petrov", "Popescu", "Ramos", "Ricci", "Rossi",
+    "Roth", "Ruiz", "Sato", "Schmid", "Schneider", "Schulz", "Silva", "Smith", "Sommer", "Steiner",
+    "Suzuki", "Tanaka", "Thomsen", "Torres", "Varga", "Vogel", "Wagner", "Walker", "Weber", "Weiss",
+    "Werner", "Winkler", "Wolf", "Yilmaz", "Young", "Zhang", "Ziegler", "Zimmermann",
+)  # fmt: skip
 GIVEN = (
-    "Ada Anna Ben Carla Daniel Elena Emil Eva Felix Greta Hanna Ida Ivan Jana Jonas Julia Karl Klara Lars "
-    "Lea Leon Lina Luca Maria Marta Max Mia Nina Noah Nora Olga Oskar Paul Petra Rosa Sara Simon Sofia Tom Vera"
-).split()
+    "Ada", "Anna", "Ben", "Carla", "Daniel", "Elena", "Emil", "Eva", "Felix", "Greta", "Hanna", "Ida",
+    "Ivan", "Jana", "Jonas", "Julia", "Karl", "Klara", "Lars", "Lea", "Leon", "Lina", "Luca", "Maria",
+    "Marta", "Max", "Mia", "Nina", "Noah", "Nora", "Olga", "Oskar", "Paul", "Petra", "Rosa", "Sara",
+    "Simon", "Sofia", "Tom", "Vera",
+)  # fmt: skip
 
 _EVENTS = (("NULL", "queued", 0), ("queued", "running", 5), ("running", None, 9))
 _STATES = """CASE WHEN i % 1000 < 15 THEN 'failed' WHEN i % 1000 < 20 THEN 'held'
-    WHEN i % 1000 < 25 THEN 'delivering' WHEN i % 1000 < 28 THEN 'cancelled' WHEN i % 1000 < 30 THEN 'retracted'
-    WHEN i % 1000 < 70 THEN 'skipped' WHEN i > :number * 19 / 20 AND i % 10 < 9 THEN 'queued' ELSE 'done' END"""
+    WHEN i % 1000 < 25 THEN 'delivering' WHEN i % 1000 < 28 THEN 'cancelled'
+    WHEN i % 1000 < 30 THEN 'retracted' WHEN i % 1000 < 70 THEN 'skipped'
+    WHEN i > :number * 19 / 20 AND i % 10 < 9 THEN 'queued' ELSE 'done' END"""
 """What became of job number `i`: of a thousand 15 failed; most of the newest twentieth wait."""
 
 _TABLES = ("patient", "study", "series", "source", "result", "job", "delivery", "job_event", "model_version")
@@ -95,9 +101,7 @@ class _Sql:
                 },
                 "(:number + 1) / 2",
             ),
-            "INSERT INTO patient_word (patient_fk, word) SELECT id, lower(substr(name, 1, "
-            f"{self._place()} - 1)) FROM patient UNION SELECT id, lower(substr(name, {self._place()} + 1)) "
-            "FROM patient",
+            self._words(),
             self._insert(
                 "study",
                 {
@@ -157,8 +161,11 @@ class _Sql:
             ),
         ]
 
-    def _place(self) -> str:
-        return "instr(name, '^')" if self.sqlite else "strpos(name, '^')"
+    def _words(self) -> str:
+        place = "instr(name, '^')" if self.sqlite else "strpos(name, '^')"
+        family, given = f"lower(substr(name, 1, {place} - 1))", f"lower(substr(name, {place} + 1))"
+        both = f"SELECT id, {family} FROM patient UNION SELECT id, {given} FROM patient"
+        return f"INSERT INTO patient_word (patient_fk, word) {both}"
 
     def _work(self) -> list[str]:
         state = f"({_STATES})"
@@ -166,9 +173,10 @@ class _Sql:
         sent = f"WHERE {state} IN ('delivering', 'done', 'retracted')"
         worked = "CASE WHEN {0} = 'queued' THEN NULL ELSE {1} END"
         ended = f"CASE WHEN {state} IN ('queued', 'held', 'delivering') THEN NULL ELSE {self._at(9)} END"
+        model = "INSERT INTO model_version (id, name, version, digest, first_used_at) VALUES "
         return [
-            "INSERT INTO model_version (id, name, version, digest, first_used_at) VALUES "
-            "(1, 'srgan', '1', 'a', CURRENT_TIMESTAMP), (2, 'srresnet', '1', 'b', CURRENT_TIMESTAMP)",
+            f"{model} (1, 'srgan', '1', 'a', CURRENT_TIMESTAMP)",
+            f"{model} (2, 'srresnet', '1', 'b', CURRENT_TIMESTAMP)",
             self._insert(
                 "result",
                 {
@@ -249,10 +257,11 @@ class _Sql:
             "after": state if after is None else f"'{after}'",
             "actor": "'fill'",
         }
-        return self._insert("job_event", columns, rest="" if before == "NULL" else f"WHERE {state} <> 'queued'")
+        rest = "" if before == "NULL" else f"WHERE {state} <> 'queued'"
+        return self._insert("job_event", columns, rest=rest)
 
 
-def _pick(words: list[str], number: str) -> str:
+def _pick(words: tuple[str, ...], number: str) -> str:
     """The word of that number, round and round."""
     cases = " ".join(f"WHEN {place} THEN '{word}'" for place, word in enumerate(words))
     return f"(CASE ({number}) % {len(words)} {cases} END)"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from db import browse, presence, queue, schema
+from db import browse, pauses, presence, queue, schema
 from db.models import Delivery, Job
 from db.states import DeliveryState, JobState
 from db.types import utcnow
@@ -34,6 +34,9 @@ class Alive(BaseModel):
 class Ready(BaseModel):
     ready: bool
     reasons: list[str] = Field(description="Why not; empty when ready.")
+    paused: list[str] = Field(
+        [], description="What stands still because somebody said so; paused intake alone makes it not ready."
+    )
 
 
 @blueprint.get("/healthz")
@@ -49,8 +52,9 @@ def healthz() -> Response:
 @operation("Able to take work", tag="operation", answers={200: Ready, 503: Ready})
 def readyz() -> Response:
     """503 with the reasons when not."""
-    reasons = not_ready(services())
-    return answer(Ready(ready=not reasons, reasons=reasons), 503 if reasons else 200)
+    here = services()
+    reasons, paused = not_ready(here), _paused(here)
+    return answer(Ready(ready=not reasons, reasons=reasons, paused=paused), 503 if reasons else 200)
 
 
 @blueprint.get("/metrics")
@@ -63,6 +67,15 @@ def metrics() -> Response:
     state.register(StateCollector(here))
     text = generate_latest(state) + generate_latest(here.metrics.registry)
     return Response(text, content_type=CONTENT_TYPE_LATEST)
+
+
+def _paused(here: Services) -> list[str]:
+    """What stands still; nothing where the database cannot tell, which is a reason of its own."""
+    try:
+        with here.database.read() as session:
+            return [row.what for row in pauses.all_pauses(session)]
+    except SQLAlchemyError:
+        return []
 
 
 def not_ready(here: Services) -> list[str]:
@@ -78,6 +91,8 @@ def not_ready(here: Services) -> list[str]:
         with here.database.read() as session:
             if queue.waiting(session) >= here.settings.queue.max_waiting:
                 reasons.append("The queue is full.")
+            if pauses.is_paused(session, pauses.INTAKE):
+                reasons.append("Intake is paused.")
             rows = presence.alive(session)
         workers = [row for row in rows if row.role == "worker"]
         if workers and all(row.info.get("problem") for row in workers):
@@ -118,7 +133,7 @@ class StateCollector(Collector):
             for state, count in browse.counts(session).items():
                 jobs.add_metric([state.value], count)
             yield jobs
-            query = select(func.min(Job.created_at)).where(Job.state == JobState.QUEUED)
+            query = select(Job.created_at).where(Job.state == JobState.QUEUED).order_by(Job.id).limit(1)
             oldest = session.scalar(query)
             wait = GaugeMetricFamily("cxr_sr_oldest_queued_seconds", "Age of the oldest queued job.")
             wait.add_metric([], (utcnow() - oldest).total_seconds() if oldest else 0)
@@ -127,7 +142,7 @@ class StateCollector(Collector):
                 "cxr_sr_deliveries", "Deliveries by destination and state.", labels=["destination", "state"]
             )
             grouped = select(Delivery.destination_name, Delivery.state, func.count()).group_by(
-                Delivery.destination_name, Delivery.state
+                Delivery.state, Delivery.destination_name
             )
             found = {(name, state): count for name, state, count in session.execute(grouped)}
             names = {name for name, _state in found} | {d.name for d in self.here.settings.destinations}
@@ -136,6 +151,8 @@ class StateCollector(Collector):
                     count = found.get((name, delivery_state), 0)
                     deliveries.add_metric([name, delivery_state.value], count)
             yield deliveries
+            still = {row.what for row in pauses.all_pauses(session)}
+            yield _standstill(still, [pauses.of_destination(d.name) for d in self.here.settings.destinations])
             roles = GaugeMetricFamily("cxr_sr_role_processes", "Living processes by role.", labels=["role"])
             living = presence.alive(session)
             alive = [row.role for row in living]
@@ -158,6 +175,16 @@ class StateCollector(Collector):
             if value is not None:
                 room.add_metric([kind], value)
         yield room
+
+
+def _standstill(still: set[str], destinations: list[str]) -> GaugeMetricFamily:
+    """1 for what a person has paused."""
+    paused = GaugeMetricFamily(
+        "cxr_sr_paused", "What a person has paused.", labels=["what"]
+    )
+    for what in dict.fromkeys((pauses.INTAKE, pauses.PROCESSING, *destinations, *sorted(still))):
+        paused.add_metric([what], int(what in still))
+    return paused
 
 
 def _doors(told: list[dict[str, Any]]) -> Iterator[GaugeMetricFamily]:

@@ -218,6 +218,61 @@ def jobs_retract(numbers: tuple[int, ...], reason: str, why: str, as_json: bool,
     _apply("retract", "retracted", numbers, as_json, config, change)
 
 
+def _what(_context: click.Context, _option: click.Parameter, value: str) -> str:
+    """`intake`, `processing` or `destination:NAME`."""
+    if value in ("intake", "processing") or (value.startswith("destination:") and value[12:].strip()):
+        return value
+    raise click.BadParameter("expected intake, processing or destination:NAME")
+
+
+@jobs.command(
+    "pause", epilog="Example: cxr-sr jobs pause destination:pacs --reason 'new firmware'"
+)
+@click.argument("what", callback=_what)
+@click.option("--reason", default="", help="Why, for whoever wonders; no patient data, please.")
+@config_option
+def jobs_pause(what: str, reason: str, config: Path | None) -> None:
+    """Let intake, processing, or the deliveries to a destination (destination:NAME) stand still.
+
+    What runs may end, what has been received is kept; paused intake tells senders to come back later.
+    """
+    from db import pauses
+
+    settings = load(config)
+    name = pauses.destination_in(what)
+    if name is not None and settings.destination(name) is None:
+        raise Failure(f"no destination {name} is configured")
+    with open_database(settings) as database, database.write() as session:
+        try:
+            pauses.pause(session, what, actor=actor(), reason=reason[:256])
+        except pauses.AlreadyPaused as error:
+            raise Failure(str(error)) from error
+        _note_pause(session, "pause", what, {"reason": reason[:256]} if reason else None)
+    click.echo(f"{what}: paused", err=True)
+
+
+@jobs.command("resume", epilog="Example: cxr-sr jobs resume processing")
+@click.argument("what", callback=_what)
+@config_option
+def jobs_resume(what: str, config: Path | None) -> None:
+    """Let intake, processing, or the deliveries to a destination go on."""
+    from db import pauses
+
+    with open_database(load(config)) as database, database.write() as session:
+        try:
+            pauses.resume(session, what)
+        except pauses.NotPaused as error:
+            raise Failure(str(error)) from error
+        _note_pause(session, "resume", what)
+    click.echo(f"{what}: goes on", err=True)
+
+
+def _note_pause(session: Session, action: str, what: str, detail: dict[str, str] | None = None) -> None:
+    from db import audit
+
+    audit.record(session, actor(), f"queue.{action}", object_type="pause", object_id=what, detail=detail)
+
+
 def _job(session: Session, number: int, *, lock: bool = False) -> Job:
     from db import queue
 

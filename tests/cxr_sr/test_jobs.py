@@ -100,3 +100,14 @@ def test_the_log_of_a_job_is_shown_without_a_shell_on_each_host(run, skipped, da
     [line] = json.loads(run("log", skipped, "--json")[1])["lines"]
     assert line["fields"] == {"rule": "default"}
     assert run("log", 99)[0] == 1
+
+
+def test_processing_and_destinations_stand_still_and_go_on_from_a_shell(run):
+    status, _out, told = run("pause", "destination:pacs", "--reason", "new firmware")
+    assert (status, "no destination pacs is configured" in told) == (1, True)
+    assert run("pause", "lunch")[0] == 2
+    assert run("pause", "processing", "--reason", "new model")[0] == 0
+    status, _out, told = run("pause", "processing")
+    assert (status, "Processing is paused already" in told) == (1, True)
+    assert run("resume", "processing")[0] == 0
+    assert run("resume", "processing")[0] == 1

@@ -52,7 +52,8 @@ def test_all_that_match_a_filter_are_changed_over_several_requests(database, mon
     with database.write() as session:
         mine = [builders.job(session, of=builders.source(session, **upload)).id for _ in range(6)]
         other = builders.job(session).id
-    search, done, cursor = Search(origin_kind="upload"), [], None
+    search, cursor = Search(origin_kind="upload"), None
+    done: list[int] = []
     for expected in (4, 2):
         outcome = bulk.change_matching(database, Action.CANCEL, search=search, after=cursor, actor="root")
         assert len(outcome.done) == expected

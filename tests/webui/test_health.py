@@ -34,7 +34,7 @@ def test_the_process_says_that_it_is_alive_without_a_database(
 def test_a_node_with_all_its_roles_is_ready(visitor: Person, database: Database) -> None:
     _all_roles(database)
     answer = visitor.get("/readyz")
-    assert (answer.status_code, answer.get_json()) == (200, {"ready": True, "reasons": []})
+    assert (answer.status_code, answer.get_json()) == (200, {"ready": True, "reasons": [], "paused": []})
 
 
 def test_readiness_names_each_reason(settings: Settings, database: Database) -> None:

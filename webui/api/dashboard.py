@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from config.settings import AlertSettings
 from db import alerts, audit, browse, dashboard, pauses, presence, queue
-from db.desk import Alert, Pause
+from db.desk import Alert
 from db.forecast import Forecast
 from db.models import RoleInstance
 from db.states import IllegalTransition, JobState
@@ -20,6 +20,7 @@ from db.types import utcnow
 from webui import auth
 from webui.api.models import PriorityName
 from webui.api.operations import answer, operation, read_body, read_query
+from webui.api.pauses import PauseView
 from webui.api.system import ROLES, CertificateView, DiskView, disk
 from webui.security import client_address
 from webui.services import Services, services
@@ -144,17 +145,6 @@ class AlertView(BaseModel):
 
     @classmethod
     def of(cls, row: Alert) -> AlertView:
-        return cls.model_validate(row, from_attributes=True)
-
-
-class PauseView(BaseModel):
-    what: str
-    actor: str
-    reason: str
-    at: datetime
-
-    @classmethod
-    def of(cls, row: Pause) -> PauseView:
         return cls.model_validate(row, from_attributes=True)
 
 

@@ -207,8 +207,7 @@ def _page(wish: Wish, *, message: str = "", tone: str = "done") -> str:
             choices=_choices(wish, list(session.scalars(select(ModelVersion.name).distinct()))),
             sorts=list(Sort),
             pauses=pauses.all_pauses(session),
-            pausable=_pausable(),
-            said=pauses.said,
+            pausable=pausable(),
             message=message,
             tone=tone,
             settings=here.settings,
@@ -230,7 +229,8 @@ def _choices(wish: Wish, models: list[str]) -> dict[str, list[str]]:
     return found
 
 
-def _pausable() -> list[str]:
+def pausable() -> list[str]:
+    """What can be paused on this node."""
     return [
         pauses.INTAKE,
         pauses.PROCESSING,

@@ -12,9 +12,11 @@ from flask_babel import lazy_gettext, ngettext
 from sqlalchemy import make_url
 from werkzeug.wrappers import Response as AnyResponse
 
+from db import pauses
 from webui import auth
 from webui.api import system as api
 from webui.errors import ApiProblem
+from webui.pages import queue
 from webui.services import Services, services
 
 REFUSALS = {
@@ -42,10 +44,13 @@ def system() -> str:
     here = services()
     with here.database.read() as session:
         found = api.overview(session, here)
+        still = pauses.all_pauses(session)
     tls = here.settings.dicom.tls
     return render_template(
         "system.html",
         found=found,
+        pauses=still,
+        pausable=queue.pausable(),
         roles=[(name, [row for row in found.roles if row.role == name]) for name in api.ROLES],
         callers=here.settings.dicom.allow,
         dicom_host=here.settings.dicom.host,
