@@ -47,6 +47,9 @@ const ICONS = {
   right: "M16 4v4h-4M15.5 8a6.5 6.5 0 1 0 1 4",
   flipAcross: "M10 2v16M8 5L2 15h6zM12 5l6 10h-6z",
   flipDown: "M2 10h16M5 8L15 2v6zM5 12l10 6v-6z",
+  clear: "M4 6h12M8 6V4h4v2M6 6l1 11h6l1-11M9 9v5M11 9v5",
+  help: "M7 7.5a3 3 0 1 1 4.5 2.6c-1 .6-1.5 1.2-1.5 2.4M10 15.6v.2",
+  reset: "M4 9a6 6 0 1 1 1.5 5M4 4v5h5",
   full: "M3 8V3h5M12 3h5v5M17 12v5h-5M8 17H3v-5",
 };
 
@@ -114,11 +117,11 @@ export function commandsOf(stage: Stage, more: { help: () => void; full: () => v
     { name: "flip-down", words: t("Flip above and below"), group: "turn", keys: ["v"], run: () => stage.flip(false), icon: ICONS.flipDown },
 
     quiet("marks", "remove", t("Remove the last mark"), ["Delete", "Backspace"], () => void stage.marks.remove(false)),
-    { name: "clear", words: t("Clear marks"), group: "marks", keys: ["Shift+Delete"], run: () => void stage.marks.remove(true) },
+    { name: "clear", words: t("Clear marks"), group: "marks", keys: ["Shift+Delete"], run: () => void stage.marks.remove(true), icon: ICONS.clear },
 
-    { name: "reset", words: t("Reset"), group: "more", keys: ["0"], run: () => (stage.point("window"), stage.reset()) },
+    { name: "reset", words: t("Reset"), group: "more", keys: ["0"], run: () => (stage.point("window"), stage.reset()), icon: ICONS.reset },
     { name: "full", words: t("Full screen"), group: "more", keys: ["g"], run: more.full, icon: ICONS.full },
-    { name: "help", words: t("Keys"), group: "more", keys: ["?"], run: more.help },
+    { name: "help", words: t("Keys"), group: "more", keys: ["?"], run: more.help, icon: ICONS.help },
   ];
 }
 

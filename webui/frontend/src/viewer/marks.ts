@@ -46,8 +46,12 @@ function begin(): void {
   begun = true;
   initTools();
   for (const tool of [LengthTool, AngleTool, RectangleROITool, MagnifyTool]) addTool(tool);
-  annotation.config.style.setDefaultToolStyles({
+  const { style } = annotation.config;
+  const given = style.getDefaultToolStyles();
+  style.setDefaultToolStyles({
+    ...given,
     global: {
+      ...given.global,
       color: "rgb(255, 214, 120)",
       colorHighlighted: "rgb(255, 236, 190)",
       colorSelected: "rgb(255, 236, 190)",

@@ -146,6 +146,7 @@ export class Stage {
       element,
       defaultOptions: { background: [0, 0, 0] },
     });
+    element.removeAttribute("tabindex"); // the focus stays with the whole viewer, whose keys these are
     const viewport = this.engine.getViewport(viewportId) as Types.IStackViewport;
     await viewport.setStack([base.id]);
     viewport.isReferenceViewable = () => true; // one room: a mark in one pane stands in each
