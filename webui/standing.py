@@ -104,8 +104,8 @@ def _failed(job: Job, around: Surroundings) -> Markup:
     return _say(_("Failed after %(attempts)s: %(why)s"), attempts=_attempts(job), why=_ended(job.reason))
 
 
-def _attempts(job: Job) -> str:
-    return ngettext("one attempt", "%(num)s attempts", job.attempts)
+def _attempts(of: Job | Delivery) -> str:
+    return ngettext("one attempt", "%(num)s attempts", of.attempts)
 
 
 def _skipped(job: Job) -> Markup:
@@ -148,8 +148,8 @@ def _delivery(delivery: Delivery, around: Surroundings) -> Markup:
         case DeliveryState.EXPIRED:
             said = delivery.comment or _("it did not answer")
             return _say(
-                _("%(thing)s given up for %(where)s after %(attempts)s attempts: %(why)s"), thing=thing,
-                where=where, attempts=number(delivery.attempts), why=_bare(said),
+                _("%(thing)s given up for %(where)s after %(attempts)s: %(why)s"), thing=thing,
+                where=where, attempts=_attempts(delivery), why=_bare(said),
             )  # fmt: skip
         case DeliveryState.CANCELLED:
             return _say(_("%(thing)s not sent to %(where)s, the delivery was cancelled"), thing=thing,
