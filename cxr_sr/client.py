@@ -197,7 +197,7 @@ class Client:
             body["cursor"] = said["next"]
 
     def events(self, after: int | None = None) -> Iterator[Event]:
-        """What happens to jobs from now on, or after an event, without end. One may come twice after a break."""
+        """What happens to jobs from now on, or after an event, without end; one may come twice."""
         name = ""
         while True:
             headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": str(after)} if after else {})

@@ -51,7 +51,9 @@ TEXTS: dict[str, Any] = {
 }
 """By the name of the view, else by media type: answers that no model describes. Pictures have none."""
 
-WHOLE: dict[str, Any] = {}
+WHOLE: dict[str, Any] = {
+    "BulkChange": {"action": "retry", "filter": {"state": ["failed"], "destination": "pacs"}},
+}
 """Models whose example is no sum of its fields."""
 
 _IMAGE = "1.2.840.10008.5.1.4.1.1.1.1"
@@ -278,6 +280,12 @@ VALUES: dict[str, Any] = {
     "retried": 12,
     "PauseView.what": "processing",
     "PauseView.reason": "The graphics card is changed.",
+    "NewPause.what": "destination:pacs",
+    "NewPause.reason": "The archive is being moved.",
+    "Resume.what": "destination:pacs",
+    "Left.reason": "A running job cannot become queued.",
+    "Wanted.text": "doe 2026",
+    "paused": [],
     "ready": True,
     "reasons": [],
     "status": "ok",

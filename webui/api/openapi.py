@@ -38,7 +38,7 @@ TAGS = {
     "shares": "Links to results for people of the same house.",
     "system": "How the node is.",
     "dashboard": "Figures over time, failures by reason, alerts.",
-    "admin": "What administrators look after.",
+    "administration": "What administrators look after.",
     "webhooks": "Addresses that are told of jobs.",
     "me": "The person or program that asks.",
     "dicomweb": "DICOM's own web services over sources and results (PS3.18).",
