@@ -189,3 +189,14 @@ def test_two_uploads_at_once_make_one_set_of_jobs(anna: Person, database: Databa
     assert done
     assert all(answer == done[0] for answer in done)
     assert _counts(database) == (2, 2)
+
+
+def test_other_requests_that_make_something_take_keys_too(anna: Person, database: Database) -> None:
+    first, second = (anna.post("/api/v1/uploads", headers=KEY) for _ in range(2))
+    assert first.get_json() == second.get_json()
+    other = anna.post("/api/v1/uploads/sample", headers=KEY)
+    assert other.get_json()["type"] == "urn:cxr-sr:problem:key-reused"
+    anna.post("/api/v1/uploads/sample", headers={"Idempotency-Key": "sample-1"})
+    again = anna.post("/api/v1/uploads/sample", headers={"Idempotency-Key": "sample-1"})
+    assert again.headers["Idempotent-Replayed"] == "true"
+    assert _counts(database) == (1, 1)

@@ -102,7 +102,8 @@ class UploadBatch(BaseModel):
 
 @blueprint.post("/uploads")
 @auth.role("radiologist")
-@operation("Begin an upload in several requests", tag="jobs", answers={201: UploadBatch})
+@operation("Begin an upload in several requests", tag="jobs", answers={201: UploadBatch}, problems=(409, 422))
+@idempotent
 def begin() -> Response:
     """Makes a batch: the jobs of all requests that name it belong together."""
     return answer(UploadBatch(batch=door.new_batch()), 201)
@@ -142,8 +143,9 @@ def deposit() -> Response:
 @blueprint.post("/uploads/sample")
 @auth.role("radiologist")
 @operation(
-    "Try it with a sample", tag="jobs", answers={202: Accepted}, problems=(409, 507)
+    "Try it with a sample", tag="jobs", answers={202: Accepted}, problems=(409, 422, 507)
 )  # fmt: skip
+@idempotent
 def sample() -> Response:
     """Brings in a radiograph that comes with the software, as if it had been uploaded."""
     spooled = new_spool_file()

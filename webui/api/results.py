@@ -26,6 +26,7 @@ from webui.api.objects import CHUNK, kept
 from webui.api.operations import answer, operation, read_body, read_query
 from webui.bundle import Entry
 from webui.errors import Conflict, Invalid, NotFound
+from webui.idempotency import idempotent
 from webui.pictures import Made
 from webui.security import client_address
 from webui.services import services
@@ -171,7 +172,8 @@ def send(job_id: int) -> Response:
 
 @blueprint.post("/results/send")
 @auth.role("radiologist")
-@operation("Send results of many jobs", tag="jobs", body=SendMany, answers={200: Sent})
+@operation("Send results of many jobs", tag="jobs", body=SendMany, answers={200: Sent}, problems=(409,))
+@idempotent
 def send_results() -> Response:
     """Each for itself; what is not sent is told with its reason."""
     return answer(send_many(read_body(SendMany)))
