@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from config.settings import Rule
-from db import presence, queue
+from db import picks, presence, queue
 from db.states import DeliveryState, JobState, Priority, Relation
 from enhancer import IdentityModel
 from pacs_node import codecs, worker
@@ -385,8 +385,11 @@ def test_the_original_of_a_picture_is_not_forwarded_to_an_archive(tmp_path):
     path = tmp_path / "chest.png"
     Image.fromarray(variants.chest_values(8)).save(path)
     with open_clinic(tmp_path / "node", rules=(Rule(name="r", forward_original="always"),)) as clinic:
+        archive = clinic.settings.destinations[0].model_dump(mode="json")
+        picked = picks.pick(None, archive, {"StudyInstanceUID": "1.2.3", "PatientID": "1"})
         job = clinic.serve(
-            path, kind="upload", media_type="image/png", suffix=".png", requested={"destinations": ["pacs"]}
-        )
+            path, kind="upload", media_type="image/png", suffix=".png", requested={"destinations": ["pacs"]},
+            demographics=picked,
+        )  # fmt: skip
 
     assert [d.what for d in job.deliveries] == ["result"]
