@@ -82,7 +82,7 @@ def without_secrets(text: str, url: str) -> str:
     plain = {parts.hostname} if parts.scheme.lower() in _NAMES_A_HOST else set()  # elsewhere it is a token
     for word in sorted({w for w in held if len(w) > 2} - plain, key=len, reverse=True):
         text = text.replace(word, "***")
-    return " ".join(text.split())[:200]
+    return " ".join(text.split())[:200].rstrip(". ")
 
 
 _NAMES_A_HOST = frozenset({"mailto", "mailtos", "json", "jsons", "xml", "xmls", "form", "forms"})

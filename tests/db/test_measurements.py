@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from db import deliveries, forecast, measurements, queue, tallies
 from db.desk import Measurement
 from db.models import Job, JobEvent
+from db.states import JobState
 from db.types import utcnow
 from tests.db import builders
 
@@ -65,8 +66,8 @@ def a_day_of_work(database):
     with database.write() as session:
         builders.sending(session)
         done = builders.finished(session)
-        failed = builders.job_in(session, builders.JobState.FAILED)
-        builders.job_in(session, builders.JobState.SKIPPED)
+        failed = builders.job_in(session, JobState.FAILED)
+        builders.job_in(session, JobState.SKIPPED)
         builders.job(session)
     return done.id, failed.id
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from sqlalchemy import select, update
 
-from db import Database
+from db import Database, measurements, presence
 from db.models import RoleInstance
 from db.presence import Presence, alive
 from db.types import utcnow
@@ -45,6 +45,22 @@ def test_it_gives_signs_of_life_by_itself(database):
         while not seen(database) and time.monotonic() < deadline:
             time.sleep(0.02)
         assert "worker" in seen(database)
+
+
+def test_it_tells_what_the_process_uses_and_writes_it_down(database, monkeypatch):
+    monkeypatch.setattr(presence, "MEASURE_SECONDS", 0.0)
+    monkeypatch.setattr(presence, "KEEP_SECONDS", 0.0)
+    with Presence(database, "worker", every=0.05, gauge=lambda: {"busy": 0.5}):
+        deadline = time.monotonic() + 30
+        while "load" not in seen(database).get("worker", {}) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        load = seen(database)["worker"]["load"]
+    assert load["busy"] == 0.5
+    assert load["memory"] > 1e6
+    assert load["processor"] >= 0
+    with database.read() as session:
+        kept = measurements.points(session, "memory", utcnow() - timedelta(minutes=5))
+        assert kept[0][1] > 1e6
 
 
 def test_a_database_that_fails_does_not_disturb_the_work(tmp_path):
