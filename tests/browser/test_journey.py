@@ -80,13 +80,13 @@ def test_a_dicom_and_a_png_are_brought_watched_and_taken_home(
         assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
     ds = pydicom.dcmread(_download(watching, "DICOM"))
     assert (ds.Rows, ds.Columns) == (1024, 1024)
-    with Image.open(_download(watching, "PNG")) as png:
+    with Image.open(_download(watching, "PNG, 16 bits")) as png:
         assert png.size == (1024, 1024)
 
     watching.goto(f"/jobs/{png_job}")
     ds = pydicom.dcmread(_download(watching, "DICOM"))
     assert (ds.Rows, ds.PatientID, ds.PatientName) == (512, "PNG-1815", "Lovelace^Ada")
-    with Image.open(_download(watching, "PNG")) as png:
+    with Image.open(_download(watching, "PNG, 16 bits")) as png:
         assert png.size == (512, 512)
 
     bringing.close()
@@ -103,6 +103,8 @@ def _job_of(page: Page, file_name: str) -> str:
 
 
 def _download(page: Page, name: str) -> Path:
+    page.locator("summary", has_text="Download").click()
     with page.expect_download() as started:
-        page.get_by_role("link", name=name).click()
+        page.get_by_role("link", name=name, exact=True).click()
+    page.keyboard.press("Escape")
     return Path(started.value.path())

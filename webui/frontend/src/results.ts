@@ -96,14 +96,14 @@ function wireSheets(): void {
 /** The rectangle that the viewer tells of: into the form, and into the address of the detail for a talk. */
 function wireRectangle(): void {
   const form = document.querySelector<HTMLFormElement>("form[data-rectangle]");
-  const detail = document.querySelector<HTMLAnchorElement>("a[data-detail]");
-  const whole = detail?.href ?? "";
   const fill = (given: Rectangle | null): void => {
     for (const name of ["x", "y", "width", "height"] as const) {
       const field = form?.querySelector<HTMLInputElement>(`#rectangle-${name}`);
       if (field) field.value = given ? String(given[name]) : "";
     }
+    const detail = document.querySelector<HTMLAnchorElement>("a[data-detail]");
     if (!detail) return;
+    const whole = (detail.dataset["whole"] ??= detail.href);
     const enough = given && given.width >= 16 && given.height >= 16;
     detail.href = enough
       ? `${new URL(whole).pathname}?${new URLSearchParams(Object.entries(given).map(([k, v]) => [k, String(v)])).toString()}`
