@@ -21,7 +21,7 @@ BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
 CATALOGUES := $(patsubst %.po,%.mo,$(wildcard webui/translations/*/LC_MESSAGES/*.po))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web catalogues demo serve test lint lint-web bench words screenshots lock clean
+.PHONY: help install build-web catalogues demo serve test lint lint-web bench load words screenshots lock clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
@@ -31,6 +31,7 @@ help:
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
 	@echo "make words    the catalogues of translations brought to what is marked in the pages"
+	@echo "make load     how quickly a busy node with 100,000 jobs answers (ARGS='--seconds 120 --json')"
 	@echo "make screenshots  the README's pictures of the pages, from a demo"
 	@echo "make lock     write the locks again from pyproject.toml (UPGRADE=1: newer versions)"
 	@echo "make clean    remove everything that these commands built, except var/"
@@ -110,6 +111,10 @@ screenshots: install
 
 bench: install
 	@$(VENV)/bin/cxr-sr bench $(ARGS)
+
+# Milliseconds of every page and answer while people click on a node with 100,000 jobs.
+load: install
+	@PYTHONPATH=. $(PY) tools/load.py $(ARGS)
 
 lock: $(DEPS)
 	$(PY) tools/lock.py $(if $(UPGRADE),--upgrade)

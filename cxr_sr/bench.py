@@ -156,7 +156,7 @@ def ingest(*, images: int = 100) -> Iterator[Figure]:
 
     with tempfile.TemporaryDirectory(prefix="cxr-sr-bench-") as name:
         folder = Path(name)
-        files = _copies(folder, images)
+        files = image_copies(folder, images)
         content = files[0].read_bytes()
 
         def put_file() -> None:
@@ -201,7 +201,7 @@ def end_to_end(*, images: int = 8) -> Iterator[Figure]:
     alone = seconds(partial(enhancer.load("srgan").enhance, lr, scale=4))
     with tempfile.TemporaryDirectory(prefix="cxr-sr-bench-") as name:
         folder = Path(name)
-        warm, *files = _copies(folder, images + 1)
+        warm, *files = image_copies(folder, images + 1)
         with loopback.node(folder / "node") as here:
             stop = threading.Event()
             for fates in ([warm], files):
@@ -213,7 +213,7 @@ def end_to_end(*, images: int = 8) -> Iterator[Figure]:
     yield Figure("end-to-end", what, each, "s", alone, "the network alone")
 
 
-def _copies(folder: Path, images: int) -> list[Path]:
+def image_copies(folder: Path, images: int) -> list[Path]:
     """A sample under as many names as there are to be images, its corner changed so that none is a resend."""
     from pydicom import dcmread
     from pydicom.uid import generate_uid

@@ -58,9 +58,10 @@ def enqueue(
     return job
 
 
-def waiting(session: Session) -> int:
-    """Number of queued jobs."""
-    return session.scalar(select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)) or 0
+def waiting(session: Session, *, due: bool = False) -> int:
+    """Number of queued jobs; due: only of those that could be done now."""
+    query = select(func.count()).select_from(Job).where(Job.state == JobState.QUEUED)
+    return session.scalar(query.where(Job.not_before <= utcnow()) if due else query) or 0
 
 
 def claim(session: Session, owner: str, lease_seconds: float) -> Lease | None:

@@ -38,12 +38,14 @@ _STATES = """CASE WHEN i % 1000 < 15 THEN 'failed' WHEN i % 1000 < 20 THEN 'held
 _TABLES = ("patient", "study", "series", "source", "result", "job", "delivery", "job_event", "model_version")
 
 
-def fill(database: Database, number: int, *, destination: str = "pacs", days: float = 365.0) -> None:
+def fill(
+    database: Database, number: int, *, destination: str = "pacs", days: float = 365.0, due: bool = True
+) -> None:
     """Make so many jobs, one a source, of half as many patients; the newest is of this moment.
 
-    Nothing may be in the tables of images yet.
+    due: whether what waits could be done now; its objects do not exist. Nothing may be in the tables yet.
     """
-    sql = _Sql(database.sqlite, number, destination, 86400 * days / max(1, number))
+    sql = _Sql(database.sqlite, number, destination, 86400 * days / max(1, number), due)
     with database.write() as session:
         sql.fill(session)
     with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
@@ -52,7 +54,8 @@ def fill(database: Database, number: int, *, destination: str = "pacs", days: fl
 
 
 class _Sql:
-    def __init__(self, sqlite: bool, number: int, destination: str, step: float) -> None:
+    def __init__(self, sqlite: bool, number: int, destination: str, step: float, due: bool) -> None:
+        self.wait = 0.0 if due else 86400 * 3650.0
         self.sqlite, self.number, self.step = sqlite, number, step
         self.values = {"number": number, "destination": destination}
 
@@ -207,7 +210,8 @@ class _Sql:
                     "purpose": "CASE WHEN i % 40 = 0 THEN 'manual' ELSE 'clinical' END",
                     "origin_kind": "CASE WHEN i % 40 = 0 THEN 'upload' ELSE 'dimse' END",
                     "requested": self._json("{}"),
-                    **dict.fromkeys(("created_at", "updated_at", "not_before"), self._at()),
+                    **dict.fromkeys(("created_at", "updated_at"), self._at()),
+                    "not_before": self._at(self.wait),
                     "started_at": worked.format(state, self._at(5)),
                     "finished_at": ended,
                     "attempts": f"CASE WHEN {state} = 'queued' THEN 0 ELSE 1 END",
@@ -234,9 +238,9 @@ class _Sql:
                     "state": f"CASE WHEN {state} = 'delivering' THEN 'waiting' ELSE 'stored' END",
                     "priority": "10",
                     "attempts": "1",
-                    "not_before": self._at(9),
+                    "not_before": self._at(9 + self.wait),
                     "life_seconds": "604800",
-                    "expires_at": self._at(604800 * 60),
+                    "expires_at": self._at(604800 * 60 + self.wait),
                     **dict.fromkeys(("commitment", "ask_first", "perhaps_there"), "false"),
                     "lease_token": "1",
                     **dict.fromkeys(("created_at", "updated_at"), self._at(9)),
