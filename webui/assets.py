@@ -11,18 +11,21 @@ from flask import url_for
 DIST = Path(__file__).parent / "static" / "dist"
 MANIFEST = DIST / "manifest.json"
 
+_FONT = "node_modules/@fontsource-variable/atkinson-hyperlegible-next/files/"
+
 _ENTRIES = {
     "main.js": ("src/main.ts", "file"),
     "main.css": ("src/main.ts", "css"),
     "theme.js": ("src/theme.ts", "file"),
     "mark.svg": ("src/mark.svg", "file"),
+    "text.woff2": (f"{_FONT}atkinson-hyperlegible-next-latin-wght-normal.woff2", "file"),
 }
 
 _read: tuple[int, dict[str, str]] = (-1, {})
 
 
 def asset(name: str) -> str | None:
-    """The address of `main.js`, `main.css`, `theme.js` or `mark.svg`; None while the front end is not built.
+    """The address of one of the files that pages name; None while the front end is not built.
 
     Pages work without it, plainly. Raises :class:`KeyError` for another name.
     """

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import groupby
-
 from flask import Blueprint, render_template, request
 
 from webui import auth
@@ -20,10 +18,10 @@ def settings() -> str:
     """Every setting by its section; `q` in the address narrows them."""
     words = request.args.get("q", "").strip()[:64]
     found = api.configuration(services(), words)
-    groups = [
-        (section, list(rows)) for section, rows in groupby(found.settings, key=lambda row: _section(row.key))
-    ]
-    return render_template("admin/settings.html", found=found, groups=groups, words=words)
+    groups: dict[str, list[api.SettingView]] = {}
+    for row in found.settings:
+        groups.setdefault(_section(row.key), []).append(row)
+    return render_template("admin/settings.html", found=found, groups=groups.items(), words=words)
 
 
 def _section(key: str) -> str:
