@@ -83,7 +83,8 @@ def write(doc: Document) -> None:
     doc.heading(1, "Mapping of Attributes")
     doc.text(
         """Patient, study and order of a result are those of its source. A picture that is uploaded has the
-        demographics of the form. No worklist and no other protocol adds attributes."""
+        demographics of the form, or, once a person has picked its study from an archive, what the archive
+        answered to C-FIND or QIDO-RS. No worklist and no other protocol adds attributes."""
     )
     doc.heading(1, "Code Set Usage")
     doc.table(
@@ -159,7 +160,9 @@ def _secondary(doc: Document) -> None:
     doc.heading(2, "Uploaded Pictures")
     doc.text(
         """A picture that somebody uploads (PNG, JPEG, TIFF) becomes a Secondary Capture Image with
-        Conversion Type `WSD` and the demographics of the form, and its result one derived from it."""
+        Conversion Type `WSD` and the demographics of the form, and its result one derived from it. The
+        result is sent to an archive only after its patient and study were picked from that archive; it
+        then has their attributes as the archive answered."""
     )
 
 

@@ -8,6 +8,7 @@ from cxr_sr.conformance import web
 from cxr_sr.conformance.document import Document
 from cxr_sr.conformance.words import AE, attribute, code, sop_class, syntaxes, yes
 from pacs_node import commitment, pull, pull_dimse, receiver, transcode
+from pacs_node.secondary import IDENTITY
 
 CHARACTER_SETS = (
     "ISO_IR 6", "ISO_IR 13", "ISO_IR 100", "ISO_IR 101", "ISO_IR 109", "ISO_IR 110", "ISO_IR 126",
@@ -102,10 +103,13 @@ def _dimse(doc: Document) -> None:
     )
     doc.table(
         "Keys of searches at the level of studies",
-        ("attribute", "tag", "matched", "shown"),
+        ("attribute", "tag", "matched", "shown", "put into a picture"),
         [
-            (*attribute(keyword), yes(keyword in pull.TERMS.values()), yes(keyword in pull.SHOWN))
-            for keyword in dict.fromkeys((*pull.TERMS.values(), *pull.SHOWN))
+            (
+                *attribute(keyword), yes(keyword in pull.TERMS.values()), yes(keyword in pull.SHOWN),
+                yes(keyword in IDENTITY),
+            )
+            for keyword in dict.fromkeys((*pull.TERMS.values(), *pull.SHOWN, *IDENTITY))
         ],
     )  # fmt: skip
     doc.text(

@@ -11,13 +11,14 @@ from flask import Blueprint, Response, request, url_for
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from config import Settings
-from db import uploads
+from db import audit, uploads
 from db.states import JobState, Priority
 from webui import auth, content, door, samples
 from webui.api.models import Accepted, NewJob, PriorityName, Refused
 from webui.api.operations import answer, operation, read_form
 from webui.errors import ApiProblem, Invalid, intake_paused, no_room, queue_full
 from webui.idempotency import idempotent
+from webui.security import client_address
 from webui.services import services
 from webui.uploads import new_spool_file, upload
 
@@ -106,7 +107,13 @@ class UploadBatch(BaseModel):
 @idempotent
 def begin() -> Response:
     """Makes a batch: the jobs of all requests that name it belong together."""
-    return answer(UploadBatch(batch=door.new_batch()), 201)
+    number = door.new_batch()
+    with services().database.write() as session:
+        audit.record(
+            session, auth.actor().user, "upload.begin", object_type="batch", object_id=number,
+            address=client_address(),
+        )  # fmt: skip
+    return answer(UploadBatch(batch=number), 201)
 
 
 @blueprint.post("/jobs")

@@ -162,8 +162,8 @@ def _note(old_id: int, new_id: int, archive: str) -> None:
     who = auth.actor().user
     with services().database.write() as session:
         for number, words in ((old_id, f"by job {new_id}"), (new_id, f"in place of job {old_id}")):
-            message = f"patient and study picked from {archive}: {words}"
-            events.record(session, number, "identity", message=message, actor=who)
+            message = f"from {archive}, {words}"
+            events.record(session, number, "patient-and-study-picked", message=message, actor=who)
         audit.record(
             session, who, "job.identify", object_type="job", object_id=old_id, address=client_address(),
             detail={"archive": archive, "job": new_id},

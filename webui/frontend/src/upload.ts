@@ -322,8 +322,13 @@ class Upload {
     for (const entry of this.entries) entry.stopper?.abort();
   }
 
-  /** What became of it all, with the ways on. */
+  /** What became of it all, with the ways on; what was refused comes first in the list. */
   private sum(sent: Entry[]): void {
+    const first = this.entries.filter((entry) => entry.step === "failed");
+    if (first.length && first.length < this.entries.length) {
+      this.entries = [...first, ...this.entries.filter((entry) => entry.step !== "failed")];
+      this.parts.list.prepend(...first.map((entry) => entry.row.item));
+    }
     const refused = sent.filter((entry) => entry.step === "failed").length;
     const taken = sent.filter((entry) => entry.step === "taken").length;
     const left = sent.filter((entry) => entry.step === "waiting").length;

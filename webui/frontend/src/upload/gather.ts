@@ -35,11 +35,18 @@ class Basket {
   }
 }
 
+/** As people order names: 2 before 10. */
+function sorted(basket: Basket): Gathered {
+  const order = new Intl.Collator(undefined, { numeric: true });
+  basket.found.sort((one, other) => order.compare(one.name, other.name));
+  return basket;
+}
+
 /** Chosen by an input; of a folder each with its path. */
 export function chosen(files: Iterable<File>): Gathered {
   const basket = new Basket();
   for (const file of files) basket.put(file, file.webkitRelativePath || file.name);
-  return basket;
+  return sorted(basket);
 }
 
 /** Dropped. What was dropped is only known while the event is handled: call this at once. */
@@ -48,7 +55,7 @@ export async function dropped(transfer: DataTransfer): Promise<Gathered> {
   if (!entries.length) return chosen(transfer.files);
   const basket = new Basket();
   for (const entry of entries) await walk(entry, basket);
-  return basket;
+  return sorted(basket);
 }
 
 /** One after the other: a folder with a hundred thousand files is left when there are enough. */
