@@ -126,9 +126,8 @@ def picture_all(page: Page, files: list[Path]) -> None:
     page.goto("/queue")
     last = page.locator("table.jobs tbody tr").first.get_attribute("data-key")
     page.goto(f"/jobs/{last}")
-    for name in ("Original radiograph", "AI-processed radiograph"):
-        page.get_by_alt_text(name).evaluate("picture => picture.decode()")
-    box = page.locator(".frame").first.bounding_box()
+    expect(page.locator(".viewer-box[data-ready]")).to_be_visible(timeout=60_000)
+    box = page.locator(".film").first.bounding_box()
     if box is None:
         sys.exit("the job shows no image")
     page.mouse.move(box["x"] + box["width"] * 0.40, box["y"] + box["height"] * 0.45)

@@ -74,10 +74,8 @@ def test_a_dicom_and_a_png_are_brought_watched_and_taken_home(
 
     watching.locator(f'tr[data-key="{dicom_job}"] a').click()
     expect(watching).to_have_title(f"Job {dicom_job} · cxr-sr")
-    for name in ("Original radiograph", "AI-processed radiograph"):
-        picture = watching.get_by_alt_text(name)
-        expect(picture).to_be_visible()
-        assert picture.evaluate("picture => picture.decode().then(() => picture.naturalWidth)") > 0
+    for pane in ("source", "result"):
+        expect(watching.locator(f'[data-pane="{pane}"] canvas')).to_be_visible(timeout=60_000)
     ds = pydicom.dcmread(_download(watching, "DICOM"))
     assert (ds.Rows, ds.Columns) == (1024, 1024)
     with Image.open(_download(watching, "PNG, 16 bits")) as png:

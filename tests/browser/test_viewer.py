@@ -16,13 +16,14 @@ import numpy.typing as npt
 import pydicom
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from tests import dicom_variants
 from tests.browser.axe import violations
-from tests.browser.conftest import PASSWORD, Node, Opener, log_in
+from tests.browser.conftest import CHROMIUM_ARGS, PASSWORD, Node, Opener, log_in
+from tests.peers import require
 
 ENHANCED_S = 240.0
 READY_MS = 60_000
@@ -185,6 +186,27 @@ def test_the_shades_on_the_screen_are_those_that_the_header_asks_for(
         assert np.ptp(wanted[inside]) > 100, "the part in sight says something"
 
 
+def test_the_graphics_card_draws_the_same_shades(node: Node, shown: dict[str, Shown]) -> None:
+    flags = [flag for flag in CHROMIUM_ARGS if flag != "--disable-gpu"]
+    flags += ["--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=require("chromium"), args=flags)
+        page = browser.new_context(base_url=node.url).new_page()
+        log_in(page)
+        one = shown["inverted"]
+        page.goto(f"/jobs/{one.job}#renderer=gpu")
+        expect(page.locator(".viewer-box[data-ready]")).to_be_visible(timeout=READY_MS)
+        expect(page.locator(".viewer-box")).to_have_attribute("data-renderer", "gpu")
+        page.locator(".viewer-box").focus()
+        size = magnified(page)
+        page.wait_for_timeout(500)  # the card has a clock of its own
+        for pane, ds, side in (("source", one.source, 4 * size), ("result", one.result, size)):
+            wanted = expected(ds)
+            seen, inside = sampled(canvas(page, pane), wanted.shape, side)
+            assert np.abs(seen - wanted)[inside].max() <= 2, pane
+        browser.close()
+
+
 def test_both_panes_show_the_same_place_through_the_same_window(page: Page, shown: dict[str, Shown]) -> None:
     view(page, shown["ramp"])
     before = canvas(page, "source")
@@ -321,7 +343,7 @@ def test_the_difference_map_shows_the_result_less_the_enlarged_original(
     one = shown["ramp"]
     view(page, one)
     page.keyboard.press("d")
-    scale = page.locator(".scale")
+    scale = page.locator(".viewer-scale")
     expect(scale).to_be_visible(timeout=READY_MS)
     expect(scale).to_contain_text("grey levels")
     size = magnified(page)
@@ -363,11 +385,11 @@ def test_swipe_and_flicker_exchange_original_and_result(page: Page, shown: dict[
     page.keyboard.press("Space")
     expect(source).to_be_visible()
     expect(result).not_to_be_visible()
-    expect(page.locator(".captions")).to_have_text("Original")
+    expect(source.locator(".caption")).to_have_text("Original")
     page.keyboard.press("Space")
     expect(result).to_be_visible()
     expect(source).not_to_be_visible()
-    expect(page.locator(".captions")).to_contain_text("AI-processed")
+    expect(result.locator(".caption")).to_contain_text("AI-processed")
 
 
 @pytest.mark.parametrize(("width", "theme"), [(1440, "dark"), (1440, "light"), (390, "dark"), (390, "light")])

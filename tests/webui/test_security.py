@@ -44,6 +44,19 @@ def _reflecting(settings: Settings, database: Database, *proxies: str) -> Flask:
 FORWARDED = {"X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "node.example"}
 
 
+def test_the_viewers_decoder_alone_may_compile_webassembly(visitor: Person) -> None:
+    decoder = visitor.get("/static/dist/assets/decodeImageFrameWorker-Ab1_-9.js")
+    policy = decoder.headers["Content-Security-Policy"].split("; ")
+    assert policy == ["default-src 'none'", "script-src 'self' 'wasm-unsafe-eval'", "connect-src 'self'"]
+    for other in (
+        "/static/dist/assets/mount-Ab1_-9.js",
+        "/static/dist/assets/main-Ab1_-9.js",
+        "/static/dist/assets/decodeImageFrameWorker-Ab1/x.js",
+        "/jobs/1?/assets/decodeImageFrameWorker-Ab1.js",
+    ):
+        assert "unsafe" not in visitor.get(other).headers["Content-Security-Policy"], other
+
+
 def test_forwarding_headers_count_only_from_a_trusted_proxy(settings: Settings, database: Database) -> None:
     client = _reflecting(settings, database, "10.1.0.0/16").test_client()
     trusted = client.get("/healthz/reflect", headers=FORWARDED, environ_base={"REMOTE_ADDR": "10.1.2.3"})

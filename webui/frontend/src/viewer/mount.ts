@@ -61,7 +61,7 @@ export async function mount(root: HTMLElement, plan: Plan, signal: AbortSignal):
     "aria-valuemax": "100",
   });
   const note = noteOf(plan, source, result);
-  box.append(bar(stage, commands), stage.element, captions(stage, plan.scale), scale(stage), status);
+  box.append(bar(stage, commands), stage.element, scale(stage), status);
   if (note) box.append(make("p", { class: "viewer-note small", role: "note" }, note));
   box.append(dialog);
   root.append(box);
@@ -134,36 +134,12 @@ function statusWords(stage: Stage, under: string): string {
   return [stage.windowWords(), t("Lengths in {unit}", { unit: stage.ruler }), under].filter(Boolean).join(" · ");
 }
 
-function captions(stage: Stage, times: number): HTMLElement {
-  const words: Record<Name, string> = {
-    source: t("Original"),
-    result: t("Enhanced ×{scale}", { scale: times }),
-    difference: t("Difference"),
-  };
-  const all = make("div", { class: "captions", "aria-live": "polite" });
-  let before = "";
-  stage.onChange(() => {
-    const faces = stage.mode === "flicker" ? [stage.facing] : stage.faces;
-    if (faces.join() === before) return;
-    before = faces.join();
-    all.replaceChildren(
-      ...faces.map((name) => {
-        const caption = make("p", { "data-caption": name });
-        if (name !== "source") caption.append(make("span", { class: "mark" }, t("AI-processed")), " ");
-        caption.append(words[name]);
-        return caption;
-      }),
-    );
-  });
-  return all;
-}
-
 /** The difference map's scale, in grey levels. */
 function scale(stage: Stage): HTMLElement {
   const [low, high] = [make("span", { "data-low": "" }), make("span", { "data-high": "" })];
   const all = make(
     "div",
-    { class: "scale small", hidden: "" },
+    { class: "viewer-scale small", hidden: "" },
     make("span", { class: "words" }, t("Result minus enlarged original, in grey levels")),
     make("span", { class: "ramp" }, low, make("span", {}, "0"), high),
     make("span", { class: "soft" }, t("Darker: the result is lower there. Drag sideways on the map to change the scale.")),

@@ -146,6 +146,7 @@ export class Stage {
       element,
       defaultOptions: { background: [0, 0, 0] },
     });
+    element.append(this.caption(name));
     element.removeAttribute("tabindex"); // the focus stays with the whole viewer, whose keys these are
     const viewport = this.engine.getViewport(viewportId) as Types.IStackViewport;
     await viewport.setStack([base.id]);
@@ -154,6 +155,24 @@ export class Stage {
     this.panes.set(name, pane);
     this.marks.add(viewportId);
     return pane;
+  }
+
+  private caption(name: Name): HTMLElement {
+    const words: Record<Name, string> = {
+      source: t("Original"),
+      result: t("Enhanced ×{scale}", { scale: this.given.scale }),
+      difference: t("Difference"),
+    };
+    const caption = document.createElement("p");
+    caption.className = "caption small";
+    if (name !== "source") {
+      const mark = document.createElement("span");
+      mark.className = "mark";
+      mark.textContent = t("AI-processed");
+      caption.append(mark, " ");
+    }
+    caption.append(words[name]);
+    return caption;
   }
 
   // ways to compare
