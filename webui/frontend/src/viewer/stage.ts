@@ -90,7 +90,7 @@ export class Stage {
 
   get subtractable(): boolean {
     const { source, result } = this.given;
-    return Boolean(source && result && !source.preview && comparable(source.header, result.header));
+    return Boolean(source && result && !source.preview && !result.preview && comparable(source.header, result.header));
   }
 
   /** 1 where a pixel of the screen shows a pixel of the result (of the source, where it is alone). */
@@ -105,7 +105,8 @@ export class Stage {
   /** Put the panes into the document's stage and show them; ends when the first pictures stand. */
   async open(): Promise<void> {
     const { source, result } = this.given;
-    if (source?.preview && result) source.header = this.adopted(source);
+    if (source?.preview && result && !result.preview) source.header = this.adopted(source, result);
+    if (result?.preview && source && !source.preview) result.header = this.adopted(result, source);
     if (source) await this.add("source", source.header, source.values, source.preview);
     if (result) await this.add("result", result.header, result.values, result.preview);
     this.observer.observe(this.element);
@@ -121,10 +122,10 @@ export class Stage {
     return { ...found, all: [Math.min(found.all[0], wide[0]), Math.max(found.all[1], wide[1])] };
   }
 
-  /** A preview was made through the first window: give its 8 bits the result's units, so that windows agree. */
-  private adopted(preview: Picture): Picture["header"] {
+  /** A preview was made through the first window: give its 8 bits the other's units, so that windows agree. */
+  private adopted(preview: Picture, other: Picture): Picture["header"] {
     const first = this.grades[0] as Grade;
-    const inverted = this.given.result?.header.inverted ?? false;
+    const { inverted } = other.header;
     if (first.table !== null) return { ...preview.header, inverted };
     const width = first.upper - first.lower;
     return inverted
