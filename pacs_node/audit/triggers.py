@@ -93,7 +93,10 @@ TRIGGERS: tuple[Trigger, ...] = (
     ),
 )  # fmt: skip
 
-SILENT: tuple[str, ...] = ("*.echo", "*.test", "batch.*")
+SILENT: tuple[str, ...] = (
+    "*.echo", "*.test", "audit.export", "batch.*", "jobs.retry", "judgement.*", "queue.*", "share.*",
+    "upload.begin", "webhook.*",
+)  # fmt: skip
 """Actions of the trail that no message is made of: they move no patient data, or other rows tell of it."""
 
 
