@@ -53,13 +53,17 @@ async function fromWeb(metadata: string, frame: string): Promise<Picture> {
 }
 
 async function fromFile(file: string): Promise<Picture> {
-  const address = new URL(file, location.href).href;
-  const id = `wadouri:${address}`;
+  const answer = await fetch(file);
+  if (!answer.ok) throw new Error(`file: status ${answer.status}`);
+  const bytes = await answer.arrayBuffer();
+  const id = wadouri.fileManager.add(new Blob([bytes]));
   try {
-    const image = await decoded(id);
-    return finished(await headerOfFile(wadouri.dataSetCacheManager.get(address)), image);
+    // the loader reads attributes in its own way and keeps none that a header could be made of
+    const ds = await wadouri.dataSetCacheManager.load(id, () => Promise.resolve(bytes), id);
+    return finished(await headerOfFile(ds), await decoded(id));
   } finally {
-    wadouri.dataSetCacheManager.unload(address);
+    wadouri.dataSetCacheManager.unload(id);
+    wadouri.fileManager.remove(Number(id.split(":")[1]));
   }
 }
 
