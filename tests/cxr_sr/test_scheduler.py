@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from sqlalchemy import select
@@ -16,7 +17,7 @@ from cxr_sr import scheduler
 from cxr_sr.conformance import statement
 from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
 from cxr_sr.scheduler import Duties
-from db import Database, commitments, deliveries, presence, queue, schema
+from db import Database, commitments, deliveries, presence, queue, schema, webhooks
 from db.deliveries import Address
 from db.exchange import Commitment, Document
 from db.models import Job, JobEvent, PeerStatus, Source
@@ -220,7 +221,7 @@ def test_every_duty_stands_in_the_timetable(duties):
     names = {job.id for job in scheduler.timetable(duties).get_jobs()}
     daily = {"purge", "back_up", "write_statement"}
     often = {"expire_leases", "check_disk", "check_certificates", "echo", "sweep_orphans"}
-    assert names == daily | often | {"count_jobs", "check_alerts"}
+    assert names == daily | often | {"count_jobs", "check_alerts", "call_webhooks"}
 
 
 def test_the_conformance_statement_is_written_for_its_page(duties, database):
@@ -297,3 +298,34 @@ class TestAudit:
         with Presence(database, "scheduler") as here:
             duties = Duties(told[0], database, store, here)
         assert "tell_repository" in {job.id for job in scheduler.timetable(duties).get_jobs()}
+
+
+def test_addresses_are_called_by_whoever_leads(duties, database, put_object):
+    heard = []
+
+    class Ear(BaseHTTPRequestHandler):
+        def do_POST(self):
+            heard.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_args):
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Ear) as server:
+        with database.write() as session:
+            webhooks.create(
+                session,
+                "ris",
+                f"http://127.0.0.1:{server.server_address[1]}/",
+                [JobState.FAILED],
+                created_by=None,
+            )
+        job_id = add_job(database, put_object(b"abc"))
+        with database.write() as session:
+            queue.fail(session, queue.claim(session, "worker", 60), "decode", "broken", actor="worker")
+        server.timeout = 60
+        duties.call_webhooks()
+        server.handle_request()
+        duties.stop()
+    assert [(message["job"], message["state"]) for message in heard] == [(job_id, "failed")]
