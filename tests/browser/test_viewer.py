@@ -25,7 +25,7 @@ from tests.browser.axe import violations
 from tests.browser.conftest import CHROMIUM_ARGS, PASSWORD, Node, Opener, log_in
 from tests.peers import require
 
-ENHANCED_S = 240.0
+ENHANCED_S = 420.0
 READY_MS = 60_000
 SPACING = 0.2
 """Millimetres between the detector's pixels in the objects made here."""
