@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, abort, redirect, render_template, request, url_for
+from flask_babel import gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
 from webui import auth
@@ -81,7 +82,7 @@ def _words(problem: ApiProblem) -> str:
     """A problem of the search for people: what was wrong with the form is said as it is."""
     wrong = problem.extra.get("errors") or []
     if any(item["field"] == "body" for item in wrong):
-        return "Enter a patient, a name, an accession number or a date."
+        return _("Enter a patient, a name, an accession number or a date.")
     return problem.detail
 
 

@@ -95,7 +95,7 @@ def _page(
     with here.database.read() as session:
         job = browse.job(session, job_id) if job_id < 1 << 63 else None
         if job is None or not picks.is_picture(job.source):
-            raise NotFound("There is no such picture.")
+            raise NotFound(_("There is no such picture."))
         trail.looked(job_id)
         said = job.source.demographics or {}
         archive = here.settings.archive((form or {}).get("archive", ""))

@@ -7,6 +7,7 @@ from typing import Any
 
 from flask import Blueprint, render_template
 from flask_babel import gettext as _
+from flask_babel import lazy_gettext, ngettext
 from sqlalchemy.orm import Session
 
 from db import browse, judgements, picks
@@ -21,7 +22,13 @@ from webui.errors import NotFound
 from webui.pages import words
 from webui.services import services
 
-_ORIGINS = {"dimse": "C-STORE", "upload": "upload", "stow": "STOW-RS", "fetch": "fetched", "demo": "demo"}
+_ORIGINS = {
+    "dimse": "C-STORE",
+    "upload": lazy_gettext("upload"),
+    "stow": "STOW-RS",
+    "fetch": lazy_gettext("fetched"),
+    "demo": lazy_gettext("demo"),
+}
 
 
 def register(blueprint: Blueprint) -> None:
@@ -39,7 +46,7 @@ def render(job_id: int, shared: NewShareView | None = None) -> str:
     with services().database.read() as session:
         found = browse.job(session, job_id) if job_id < 1 << 63 else None
         if found is None:
-            raise NotFound("There is no such job.")
+            raise NotFound(_("There is no such job."))
         trail.looked(job_id)
         said = [JudgementView.of(row) for row in judgements.of_job(session, job_id)]
         return render_template(
@@ -97,20 +104,23 @@ def _figures(job: Job) -> list[tuple[str, str]]:
     if job.result is None:
         return []
     measured: Mapping[str, Any] = job.result.figures
-    rows = [("Result", f"{job.result.columns} × {job.result.rows}"), ("Scale", f"×{job.scale}")]
+    rows = [(_("Result"), f"{job.result.columns} × {job.result.rows}"), (_("Scale"), f"×{job.scale}")]
     if isinstance(measured.get("seconds"), int | float):
-        rows.append(("Processing", words.seconds(measured["seconds"])))
-    rows.append(("File", words.size(job.result.size_bytes)))
+        rows.append((_("Processing"), words.seconds(measured["seconds"])))
+    rows.append((_("File"), words.size(job.result.size_bytes)))
     consistency = measured.get("consistency") or {}
     for key, title in (
-        ("rms", "Consistency, RMS"),
-        ("p999", "99.9 % of places"),
-        ("maximum", "Worst place"),
+        ("rms", _("Consistency, RMS")),
+        ("p999", _("%(part)s of places", part=f"{words.number(99.9, 1)} %")),
+        ("maximum", _("Worst place")),
     ):
         if isinstance(consistency.get(key), int | float):
             rows.append((title, words.share(consistency[key])))
     bound = measured.get("bound") or {}
-    for key, title in (("median", "Error bound, median"), ("p99", "Error bound, 99 % of places")):
+    for key, title in (
+        ("median", _("Error bound, median")),
+        ("p99", _("Error bound, %(part)s of places", part="99 %")),
+    ):
         if isinstance(bound.get(key), int | float):
             rows.append((title, words.share(bound[key])))
     return rows
@@ -119,31 +129,38 @@ def _figures(job: Job) -> list[tuple[str, str]]:
 def _facts(job: Job, source: Source) -> list[tuple[str, str]]:
     rows: list[tuple[str, str]] = []
     if source.columns:
-        depth = f", {source.bits_stored} bits {source.photometric or ''}" if source.bits_stored else ""
-        rows.append(("Source", f"{source.columns} × {source.rows}{depth}"))
+        depth = f", {source.bits_stored} {_('bits')} {source.photometric or ''}" if source.bits_stored else ""
+        rows.append((_("Source"), f"{source.columns} × {source.rows}{depth}"))
     if job.model_version:
-        rows.append(("Model", f"{job.model_version.name} {job.model_version.version}"))
-        rows.append(("Weights", f"sha256 {job.model_version.digest[:12]}"))
+        rows.append((_("Model"), f"{job.model_version.name} {job.model_version.version}"))
+        rows.append((_("Weights"), f"sha256 {job.model_version.digest[:12]}"))
     measured = job.result.figures if job.result else {}
     if isinstance(measured.get("enhance_seconds"), int | float):
         rows.append(
-            ("Network", f"{words.seconds(measured['enhance_seconds'])} on {measured.get('device', '?')}")
+            (
+                _("Network"),
+                _(
+                    "%(time)s on %(device)s",
+                    time=words.seconds(measured["enhance_seconds"]),
+                    device=measured.get("device", "?"),
+                ),
+            )
         )
     if job.rule:
-        rows.append(("Rule", job.rule))
-    came = _ORIGINS.get(source.origin_kind, source.origin_kind)
+        rows.append((_("Rule"), job.rule))
+    came = str(_ORIGINS.get(source.origin_kind, source.origin_kind))
     if source.origin_ae_title:
-        came += f" from {source.origin_ae_title}"
+        came = _("%(door)s from %(title)s", door=came, title=source.origin_ae_title)
     if source.times_received > 1:
-        came += f", {source.times_received} times"
-    rows.append(("Came by", came))
-    rows.append(("Received", words.moment(source.received_at)))
+        came += ", " + ngettext("%(num)s time", "%(num)s times", source.times_received)
+    rows.append((_("Came by"), came))
+    rows.append((_("Received"), words.moment(source.received_at)))
     if source.file_name:
-        rows.append(("File", source.file_name))
+        rows.append((_("File"), source.file_name))
     if source.series:
-        rows.append(("Study UID", source.series.study.study_instance_uid))
+        rows.append((_("Study UID"), source.series.study.study_instance_uid))
     if source.sop_instance_uid:
-        rows.append(("Source UID", source.sop_instance_uid))
+        rows.append((_("Source UID"), source.sop_instance_uid))
     if job.result:
-        rows.append(("Result UID", job.result.sop_instance_uid))
+        rows.append((_("Result UID"), job.result.sop_instance_uid))
     return rows

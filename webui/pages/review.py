@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, redirect, render_template, url_for
+from flask_babel import gettext as _
 from flask_babel import lazy_gettext
 from werkzeug.wrappers import Response as AnyResponse
 
@@ -48,7 +49,7 @@ def review_one(job_id: int) -> str:
     with services().database.read() as session:
         found = browse.job(session, job_id) if job_id < 1 << 63 else None
         if found is None:
-            raise NotFound("There is no such job.")
+            raise NotFound(_("There is no such job."))
         trail.looked(job_id)
         return render_template(
             "review.html",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from flask import Blueprint, redirect, render_template, url_for
+from flask_babel import gettext as _
 from werkzeug.wrappers import Response as AnyResponse
 
 from db import batches, presence, uploads
@@ -58,7 +59,7 @@ def uploaded(batch_id: int) -> str:
     with services().database.read() as session:
         batch = uploads.get(session, batch_id) if batch_id < 1 << 63 else None
         if batch is None:
-            raise NotFound("There is no such upload.")
+            raise NotFound(_("There is no such upload."))
         jobs = uploads.jobs(session, batch_id, SHOWN)
         counts = batches.progress(session, batch_id).jobs
         return render_template(
