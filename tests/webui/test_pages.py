@@ -242,7 +242,8 @@ def test_a_front_end_that_was_built_again_is_read_again(
     for number, stamp in (("1", 1_000_000_000), ("2", 2_000_000_000)):
         manifest.write_text(
             f'{{"src/main.ts": {{"file": "assets/main-{number}.js", "css": ["assets/main-{number}.css"]}},'
-            '"src/theme.ts": {"file": "assets/theme.js"}, "src/mark.svg": {"file": "assets/mark.svg"}}'
+            '"src/theme.ts": {"file": "assets/theme.js"}, "src/mark.svg": {"file": "assets/mark.svg"},'
+            f'"{assets.FONT}": {{"file": "assets/text.woff2"}}}}'
         )
         os.utime(manifest, ns=(stamp, stamp))
         assert assets.files()["main.css"] == f"assets/main-{number}.css"
