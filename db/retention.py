@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, CompoundSelect, delete, or_, select, union
 from sqlalchemy.orm import Session
 
 from db.commitments import OPEN
-from db.desk import IdempotencyKey, LogLine, WebhookCall
+from db.desk import IdempotencyKey, LogLine, ShareLink, WebhookCall
 from db.engine import Database
 from db.exchange import Commitment, CommitmentRequest, LabelledResult, RejectionNote
 from db.idempotency import KEPT
@@ -58,7 +58,8 @@ def purge(
 
     What an open job, an open delivery or an awaited commitment needs stays, however old. Rows of sources,
     jobs and results stay too: they tell what was done, and know a resend. Copies with a label go with their
-    result, rejection notes once they have arrived; both can be made again.
+    result, rejection notes once they have arrived; both can be made again. What readers said of a result
+    stays; links to it lead nowhere any more.
     """
     return Purged(
         sources=_objects_gone(database, store, Source, _unneeded_source(sources_before)),
@@ -70,6 +71,7 @@ def purge(
         + _rows_gone(database, Command, Command.created_at < events_before)
         + _rows_gone(database, IdempotencyKey, IdempotencyKey.at < utcnow() - KEPT)
         + _rows_gone(database, WebhookCall, WebhookCall.ended_at < utcnow() - CALLS_KEPT)
+        + _rows_gone(database, ShareLink, ShareLink.expires_at < events_before)
         + _rows_gone(database, RoleInstance, RoleInstance.beat_at < events_before)
         + _rows_gone(
             database, Commitment, Commitment.state.not_in(OPEN) & (Commitment.asked_at < events_before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image, ImageDraw, ImageFont
 
 GAP = 4
-CAPTION = 32
+CAPTION = 40
 NARROWEST = 420
 """Pixels that a caption needs."""
 _INK, _PAPER = 235, 0
@@ -23,13 +23,13 @@ def framed(before: Image.Image, after: Image.Image, left: str, right: str) -> Im
     draw = ImageDraw.Draw(picture)
     for half, caption, at in ((before, left, 0), (after, right, wide + GAP)):
         picture.paste(half, (at + (wide - half.width) // 2, CAPTION))
-        draw.text((at + 8, 7), caption, fill=_INK, font=_font(draw, caption, wide - 16))
+        draw.text((at + 8, 8), caption, fill=_INK, font=_font(draw, caption, wide - 16))
     return picture
 
 
 def _font(draw: ImageDraw.ImageDraw, caption: str, room: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """The largest font in which a caption has room."""
-    for size in (15, 13, 11, 9):
+    for size in (20, 17, 15, 13, 11, 9):
         font = ImageFont.load_default(size=size)
         if draw.textlength(caption, font=font) <= room:
             break

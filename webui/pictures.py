@@ -7,15 +7,13 @@ and lies in a nameless file of the spool until it is sent.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from db.models import Job
 from db.objects import ObjectStore
 from webui import comparison
 from webui.dicomweb import frames, header, picture
@@ -23,49 +21,10 @@ from webui.dicomweb.header import NATIVE, Header
 from webui.dicomweb.picture import Pixels
 from webui.dicomweb.rendered import turn
 from webui.errors import Conflict, NotFound
+from webui.outcome import Box, Made, Values
 
 PANEL = 1000
 """Longest side of each half of a before/after picture, in pixels."""
-
-Values = Literal["shown", "stored"]
-Box = tuple[int, int, int, int]
-
-
-@dataclass(frozen=True)
-class Made:
-    """What a picture is made of: keys of objects, sizes in pixels, and by what it was enhanced."""
-
-    job_id: int
-    result_key: str
-    columns: int
-    rows: int
-    scale: int | None
-    model: str
-    source_key: str
-    source_preview_key: str | None
-    source_columns: int
-    source_rows: int
-    source_is_dicom: bool
-
-    @classmethod
-    def of(cls, job: Job) -> Made:
-        """From a job whose source, result and model are loaded; it has a result."""
-        result, source, version = job.result, job.source, job.model_version
-        if result is None:
-            raise ValueError(f"job {job.id} has no result")
-        return cls(
-            job_id=job.id,
-            result_key=result.object_key,
-            columns=result.columns,
-            rows=result.rows,
-            scale=job.scale,
-            model=f"{version.name} {version.version}" if version else "a model",
-            source_key=source.object_key,
-            source_preview_key=source.preview_key,
-            source_columns=source.columns or result.columns,
-            source_rows=source.rows or result.rows,
-            source_is_dicom=source.media_type == "application/dicom" and source.deleted_at is None,
-        )
 
 
 def full_depth(store: ObjectStore, made: Made, values: Values = "shown") -> BinaryIO:

@@ -8,8 +8,9 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from db import deliveries, promises, queue, retention
+from db import deliveries, judgements, people, promises, queue, retention, shares
 from db.deliveries import Address
+from db.desk import ShareLink
 from db.exchange import LabelledResult, RejectionNote
 from db.models import Command, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.retention import Purged
@@ -229,6 +230,25 @@ def test_ended_logins_answered_commands_and_dead_processes_go_with_the_events(da
     with database.read() as session:
         assert session.scalars(select(WebSession)).all() == []
         assert len(session.scalars(select(Command)).all()) == 1
+
+
+def test_a_judgement_outlives_its_result_and_a_link_does_not(database, store, kept):
+    with database.write() as session:
+        reader = people.add_user(session, "ada", "radiologist", "a long password").id
+        job = builders.finished(session)
+        assert job.result is not None
+        job.result.object_key = kept("results")
+        judgements.put(session, job, user_id=reader, actor="ada", verdict="bad")
+        token, _ = shares.create(session, job, user_id=reader, life=timedelta(days=7))
+        shares.create(session, job, user_id=reader, life=-timedelta(days=60))
+        age(session)
+    purge(database, store)
+    with database.read() as session:
+        [found], _ = judgements.page(session, judgements.Filter())
+        assert found.judgement.verdict == "bad"
+        [link] = session.scalars(select(ShareLink)).all()
+        assert shares.find(session, token) is link
+        assert shares.standing(session, link) == shares.Standing.GONE
 
 
 def test_more_than_one_transaction_holds_is_purged_too(database, store, monkeypatch):

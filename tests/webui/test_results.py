@@ -27,6 +27,7 @@ from tests.webui.cabinet import Cabinet
 from tests.webui.conftest import PACS, Person, dicom, png
 from webui import bundle, pictures
 from webui.bundle import Entry
+from webui.comparison import CAPTION
 
 
 @pytest.fixture
@@ -95,12 +96,12 @@ def test_before_and_after_stand_side_by_side_without_patient_data(anna: Person, 
     assert "Zzyzx" not in str(answer.headers)
     picture = np.asarray(opened(answer.data))
     middle = picture.shape[1] // 2
-    left, right = picture[32:, :middle], picture[32:, middle:]
+    left, right = picture[CAPTION:, :middle], picture[CAPTION:, middle:]
     assert left.std() > 20
     assert right.std() > 20
-    assert picture[:32].max() > 200, "there are captions"
+    assert picture[:CAPTION].max() > 200, "there are captions"
     part = anna.get(f"/api/v1/jobs/{job}/compare.png?x=10&y=20&width=40&height=30")
-    assert opened(part.data).height == 32 + 30 * (pictures.PANEL // 40)
+    assert opened(part.data).height == CAPTION + 30 * (pictures.PANEL // 40)
 
 
 def test_a_detail_shows_the_same_place_of_both(anna: Person, cabinet: Cabinet) -> None:
@@ -108,13 +109,13 @@ def test_a_detail_shows_the_same_place_of_both(anna: Person, cabinet: Cabinet) -
     values[16:32, 32:48] = 4000
     job, _ = made(cabinet, variants.cr(values))
     answer = anna.get(f"/api/v1/jobs/{job}/compare.png?x=64&y=32&width=32&height=32")
-    picture = np.asarray(opened(answer.data))[32:]
+    picture = np.asarray(opened(answer.data))[CAPTION:]
     half = picture.shape[1] // 2
     inner = picture[100:-100]
     assert inner[:, 100 : half - 100].min() > 200
     assert inner[:, half + 100 : -100].min() > 200
     dark = anna.get(f"/api/v1/jobs/{job}/compare.png?x=0&y=64&width=32&height=32")
-    assert np.asarray(opened(dark.data))[132:-100].max() < 60
+    assert np.asarray(opened(dark.data))[CAPTION + 100 : -100].max() < 60
 
 
 def test_of_an_image_with_text_in_its_pixels_no_picture_is_made(anna: Person, cabinet: Cabinet) -> None:

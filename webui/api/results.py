@@ -27,7 +27,7 @@ from webui.api.operations import answer, operation, read_body, read_query
 from webui.bundle import Entry
 from webui.errors import Conflict, Invalid, NotFound
 from webui.idempotency import idempotent
-from webui.pictures import Made
+from webui.outcome import Box, Made, Values
 from webui.security import client_address
 from webui.services import services
 
@@ -42,7 +42,7 @@ Kind = Literal["dicom", "png", "compare"]
 class DepthQuery(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    values: pictures.Values = Field(
+    values: Values = Field(
         "shown",
         description="`shown`: stored values in the highest bits, bright shown bright; `stored`: as they are, "
         "signed ones plus half their range. Both lose nothing.",
@@ -66,7 +66,7 @@ class CompareQuery(BaseModel):
             raise ValueError("a region needs x, y, width and height")
         return self
 
-    def box(self, made: Made) -> pictures.Box | None:
+    def box(self, made: Made) -> Box | None:
         """Edges in pixels of the result. Raises :class:`webui.errors.Invalid`."""
         if self.x is None or self.y is None or self.width is None or self.height is None:
             return pictures.middle(made) if self.detail else None
