@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Dialog, Page, expect
 from sqlalchemy import select
 
 from config import Settings
@@ -43,9 +43,9 @@ class Long:
         with self.database.read() as session:
             return set(session.scalars(select(Job.state).where(Job.id.in_(numbers))))
 
-    def ids(self, *states: JobState, **search: str) -> list[int]:
+    def ids(self, state: JobState, search: Search) -> list[int]:
         with self.database.read() as session:
-            return browse.ids(session, states=states, limit=500, search=Search(**search))
+            return browse.ids(session, states=[state], limit=500, search=search)
 
 
 @pytest.fixture(scope="module")
@@ -165,7 +165,12 @@ def test_chosen_jobs_are_changed_in_place(open_queue: Open, long: Long) -> None:
     with long.database.read() as session:
         assert session.get_one(Job, second).priority == Priority.STAT
     asked: list[str] = []
-    page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.accept()))
+
+    def agree(dialog: Dialog) -> None:
+        asked.append(dialog.message)
+        dialog.accept()
+
+    page.on("dialog", agree)
     page.get_by_label("Choose all on this page").focus()
     for number in (first, second):
         page.get_by_label(f"Choose job {number}", exact=True).check()
@@ -176,7 +181,7 @@ def test_chosen_jobs_are_changed_in_place(open_queue: Open, long: Long) -> None:
 
 
 def test_all_that_match_are_changed_and_the_rest_is_told(open_queue: Open, long: Long) -> None:
-    skipped = long.ids(JobState.SKIPPED, origin_kind="dimse")
+    skipped = long.ids(JobState.SKIPPED, Search(origin_kind="dimse"))
     page = open_queue("/queue?state=skipped&origin=dimse", theme="light")
     page.get_by_label("All that match").check()
     page.on("dialog", lambda dialog: dialog.accept())

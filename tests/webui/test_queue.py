@@ -119,6 +119,17 @@ def test_many_jobs_are_reprioritised_and_each_is_in_the_audit_trail(
         ]
 
 
+def test_one_job_is_put_before_others_on_its_page_without_script(anna: Person, database: Database) -> None:
+    job_id = bring(anna)
+    assert f'action="/jobs/{job_id}/priority"' in anna.get(f"/jobs/{job_id}").text
+    data = {"csrf_token": anna.csrf, "priority": "stat"}
+    assert anna.post(f"/jobs/{job_id}/priority", data=data).location == f"/jobs/{job_id}"
+    assert anna.post(f"/jobs/{job_id}/priority", data=data | {"priority": "x"}).status_code == 400
+    html = anna.get(f"/jobs/{job_id}").text
+    assert '<span class="flag stat">stat</span>' in html
+    assert "routine to stat" in html
+
+
 def test_a_finished_job_keeps_its_priority(anna: Person, database: Database, store: ObjectStore) -> None:
     bring(anna)
     done = finish(database, store)

@@ -99,6 +99,9 @@ def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/queue", view_func=queue_post, methods=["POST"])
     blueprint.add_url_rule("/queue/bulk", view_func=change, methods=["POST"], endpoint="queue_bulk")
     blueprint.add_url_rule("/queue/pause", view_func=pause, methods=["POST"], endpoint="queue_pause")
+    blueprint.add_url_rule(
+        "/jobs/<int:job_id>/priority", view_func=priority, methods=["POST"], endpoint="queue_priority"
+    )
 
 
 @auth.role("radiologist")
@@ -141,6 +144,17 @@ def change() -> str:
     except ValidationError:
         abort(400)
     return _page(wish, message=_told(outcome), tone="failed" if outcome.refused else "done")
+
+
+@auth.role("radiologist")
+def priority(job_id: int) -> AnyResponse:
+    """One job before others or after them, as a plain form post."""
+    said = {"action": "priority", "ids": [job_id], "priority": request.form.get("priority", "")}
+    try:
+        bulk.apply(bulk.BulkChange.model_validate(said))
+    except ValidationError:
+        abort(400)
+    return redirect(url_for("pages.job", job_id=job_id), 303)
 
 
 @auth.role("admin")
