@@ -34,6 +34,8 @@ export class People {
   ) {
     this.inputs = [...section.querySelectorAll<HTMLInputElement | HTMLSelectElement>("[name]")];
     this.target = this.find("[data-target]");
+    section.hidden = true;
+    section.dataset["wired"] = "";
     section.addEventListener("input", (event) => {
       if (this.inputs.includes(event.target as HTMLInputElement)) this.typed();
     });
