@@ -302,6 +302,26 @@ def test_a_ruler_reads_a_known_distance_and_says_what_it_is_worth(
     assert float(re.findall(r"[\d.]+", angle.text_content() or "")[0]) == pytest.approx(90, rel=0.01)
 
 
+def test_the_magnifier_enlarges_the_same_place_in_both_panes(page: Page, shown: dict[str, Shown]) -> None:
+    view(page, shown["chest"])
+    page.keyboard.press("m")
+    page.mouse.move(*_at(page, "result", 100, 120, (256, 256)))
+    page.mouse.down()
+    lenses = page.locator(".lens canvas")
+    expect(lenses).to_have_count(2)
+    settled(page)
+    page.wait_for_timeout(300)
+    pictures = []
+    for lens in lenses.all():
+        data = lens.evaluate("canvas => canvas.toDataURL('image/png')")
+        with Image.open(BytesIO(base64.b64decode(data.split(",")[1]))) as picture:
+            pictures.append(np.asarray(picture.convert("L"), np.float64))
+    assert np.abs(pictures[0] - pictures[1]).mean() < 6
+    assert np.ptp(pictures[0]) > 20
+    page.mouse.up()
+    expect(lenses).to_have_count(0)
+
+
 def test_a_rectangle_is_told_in_pixels_of_the_result(page: Page, shown: dict[str, Shown]) -> None:
     view(page, shown["ramp"])
     page.evaluate(

@@ -12,6 +12,10 @@ interface Finger {
 /** A drag over the whole pane changes the window by this many times its width. */
 const WINDOW_REACH = 2;
 const TAP_MS = 350;
+/** How far above a finger the magnifier is seen. */
+const LIFT = 150;
+/** What the viewer does by itself; the others are tools of Cornerstone's. */
+const OWN = new Set<Pointer>(["window", "pan", "zoom", "magnify"]);
 
 export function wireGestures(stage: Stage, signal: AbortSignal, told: (x: number, y: number) => void): void {
   const { element } = stage;
@@ -24,6 +28,11 @@ export function wireGestures(stage: Stage, signal: AbortSignal, told: (x: number
   const middle = (film: HTMLElement, x: number, y: number): [number, number] => {
     const box = film.getBoundingClientRect();
     return [x - box.left - box.width / 2, y - box.top - box.height / 2];
+  };
+
+  const magnify = (film: HTMLElement, event: PointerEvent): void => {
+    const [dx, dy] = middle(film, event.clientX, event.clientY);
+    stage.magnify({ dx, dy, lift: event.pointerType === "touch" ? LIFT : 0 });
   };
 
   element.addEventListener(
@@ -43,10 +52,11 @@ export function wireGestures(stage: Stage, signal: AbortSignal, told: (x: number
       const film = filmAt(event);
       if (!film) return;
       const task = taskOf(stage.pointer, event);
-      const own = task === "window" || task === "pan" || task === "zoom";
+      const own = OWN.has(task);
       if (!own && event.pointerType !== "touch") return; // a tool of Cornerstone's has it
       if (own) film.setPointerCapture(event.pointerId);
       fingers.set(event.pointerId, { x: event.clientX, y: event.clientY, task });
+      if (task === "magnify") magnify(film, event);
     },
     { signal },
   );
@@ -69,6 +79,7 @@ export function wireGestures(stage: Stage, signal: AbortSignal, told: (x: number
         stage.zoomBy(after / Math.max(1, before), ...at);
       } else if (finger.task === "pan") stage.panBy(dx, dy);
       else if (finger.task === "zoom") stage.zoomBy(Math.exp(-dy / 150));
+      else if (finger.task === "magnify") magnify(film, event);
       else if (finger.task === "window") shiftWindow(stage, film, dx, dy);
       finger.x = event.clientX;
       finger.y = event.clientY;
@@ -80,6 +91,7 @@ export function wireGestures(stage: Stage, signal: AbortSignal, told: (x: number
     element.addEventListener(
       name,
       (event) => {
+        if (fingers.get(event.pointerId)?.task === "magnify") stage.magnify(null);
         fingers.delete(event.pointerId);
         if (event.pointerType !== "touch" || name === "pointercancel" || !["window", "pan", "zoom"].includes(stage.pointer)) return;
         if (event.timeStamp - tapped < TAP_MS) between(stage, filmAt(event), event, middle);

@@ -1,4 +1,4 @@
-/** Measuring and pointing: ruler, angle, rectangle and magnifier, as tools of Cornerstone's. */
+/** Measuring and pointing: ruler, angle and rectangle, as tools of Cornerstone's. */
 
 import { eventTarget, type Types } from "@cornerstonejs/core";
 import {
@@ -8,7 +8,6 @@ import {
   Enums,
   init as initTools,
   LengthTool,
-  MagnifyTool,
   RectangleROITool,
   ToolGroupManager,
   type Types as ToolTypes,
@@ -18,7 +17,7 @@ import {
 import { language, t } from "../words";
 import type { Ruler } from "./header";
 
-export type Mark = "ruler" | "angle" | "rectangle" | "magnify";
+export type Mark = "ruler" | "angle" | "rectangle";
 
 export interface Rectangle {
   x: number;
@@ -35,7 +34,6 @@ const NAMES: Record<Mark, string> = {
   ruler: LengthTool.toolName,
   angle: AngleTool.toolName,
   rectangle: RectangleROITool.toolName,
-  magnify: MagnifyTool.toolName,
 };
 const { Events, MouseBindings } = Enums;
 let counter = 0;
@@ -45,7 +43,7 @@ function begin(): void {
   if (begun) return;
   begun = true;
   initTools();
-  for (const tool of [LengthTool, AngleTool, RectangleROITool, MagnifyTool]) addTool(tool);
+  for (const tool of [LengthTool, AngleTool, RectangleROITool]) addTool(tool);
   const { style } = annotation.config;
   const given = style.getDefaultToolStyles();
   style.setDefaultToolStyles({
@@ -105,7 +103,6 @@ export class Marks {
     });
     group.addTool(NAMES.angle, { getTextLines: (data: Points) => angleLines(data.handles.points, number) });
     group.addTool(NAMES.rectangle, { calculateStats: false, getTextLines: () => [] });
-    group.addTool(NAMES.magnify, { magnifySize: 3, magnifyWidth: 260, magnifyHeight: 260 });
     this.choose(null);
     for (const name of [Events.ANNOTATION_COMPLETED, Events.ANNOTATION_MODIFIED]) {
       eventTarget.addEventListener(name, this.changed as EventListener);
@@ -124,8 +121,7 @@ export class Marks {
     for (const [which, name] of Object.entries(NAMES)) {
       if (which === mark) {
         this.group.setToolActive(name, { bindings: [{ mouseButton: MouseBindings.Primary }, { numTouchPoints: 1 }] });
-      } else if (which === "magnify") this.group.setToolDisabled(name);
-      else this.group.setToolEnabled(name);
+      } else this.group.setToolEnabled(name);
     }
   }
 

@@ -6,6 +6,7 @@ import { language, t } from "../words";
 import { comparable, difference } from "./difference";
 import { type Grade, gradesOf, type Spread, spread, TABLE_TOP } from "./grades";
 import { forget, place, type Placed, shaded } from "./images";
+import { Lens } from "./lens";
 import { Marks, type Rectangle, unit } from "./marks";
 import type { Picture } from "./pixels";
 import { across, fitting, look, type Room, type View, windowOf } from "./view";
@@ -24,6 +25,7 @@ interface Pane {
   shown: Placed;
   tables: Map<number, Placed>;
   preview: boolean;
+  lens: Lens | null;
 }
 
 export interface Given {
@@ -34,7 +36,7 @@ export interface Given {
   processor: boolean;
 }
 
-const MARKS = new Set<Pointer>(["ruler", "angle", "rectangle", "magnify"]);
+const MARKS = new Set<Pointer>(["ruler", "angle", "rectangle"]);
 const MOST_SCREEN_PIXELS = 64;
 let engines = 0;
 
@@ -152,7 +154,7 @@ export class Stage {
     const viewport = this.engine.getViewport(viewportId) as Types.IStackViewport;
     await viewport.setStack([base.id]);
     viewport.isReferenceViewable = () => true; // one room: a mark in one pane stands in each
-    const pane: Pane = { name, element, viewport, base, shown: base, tables: new Map(), preview };
+    const pane: Pane = { name, element, viewport, base, shown: base, tables: new Map(), preview, lens: null };
     this.panes.set(name, pane);
     this.marks.add(viewportId);
     return pane;
@@ -312,6 +314,24 @@ export class Stage {
     this.element.dataset["pointer"] = pointer;
     this.marks.choose(MARKS.has(pointer) ? (pointer as "ruler") : null);
     this.changed();
+  }
+
+  /**
+   * Enlarge the surroundings of a point in every pane, given in CSS pixels from the middle; `lift`: how far above
+   * the point they are shown. Null ends it.
+   */
+  magnify(at: { dx: number; dy: number; lift: number } | null): void {
+    for (const pane of this.panes.values()) {
+      if (!at || !this.faces.includes(pane.name)) {
+        pane.lens?.destroy();
+        pane.lens = null;
+        continue;
+      }
+      pane.lens ??= new Lens(this.engine, pane.element, `${pane.viewport.id}-lens`, this.given.processor);
+      const [bx, by] = across(this.view, at.dx, at.dy);
+      const view = { ...this.view, x: this.view.x + bx, y: this.view.y + by };
+      void pane.lens.show(pane.shown, view, this.windowFor(pane), at.dx, at.dy - at.lift);
+    }
   }
 
   /** The size of a pane in CSS pixels. */
