@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from threading import Lock
 
-from flask import Flask, Response, g
+from flask import Flask, Response, current_app, g, request
 
 from webui import auth
 from webui.errors import TooMany
@@ -73,7 +73,7 @@ def headers(allowed: Allowance) -> dict[str, str]:
 
 
 def register(app: Flask) -> None:
-    """Count the requests of programs; runs after the guard of :mod:`webui.auth`."""
+    """Count the requests of programs, also those that the guard of :mod:`webui.auth` will refuse."""
     per_minute = app.extensions["cxr_sr"].settings.web.requests_per_minute
     if not per_minute:
         return
@@ -81,7 +81,11 @@ def register(app: Flask) -> None:
 
     @app.before_request
     def _count() -> None:
-        who: auth.Actor | None = g.get("actor")  # what is open to everybody asks nobody who they are
+        if request.endpoint is None:
+            return
+        if auth.declared(current_app.view_functions[request.endpoint]) == auth.PUBLIC:
+            return  # what is open to everybody asks nobody who they are
+        who = auth.current()
         if who is None or who.token_id is None:
             return
         g.allowance = allowed = limiter.take(who.token_id)

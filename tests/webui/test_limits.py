@@ -97,6 +97,12 @@ def test_a_program_that_asks_too_often_is_told_when_to_come_back(slow: Flask, da
     assert "cxr_sr_http_limited_total 1.0" in figures
 
 
+def test_refused_requests_count_too(slow: Flask, database: Database) -> None:
+    program = _program(slow, database)
+    statuses = [program.get("/api/v1/webhooks").status_code for _ in range(4)]
+    assert statuses == [403, 403, 403, 429]
+
+
 def test_people_and_probes_are_not_counted(slow: Flask, database: Database) -> None:
     person = Person(slow.test_client())
     person.login("anna")
