@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from config import Settings
+from config.origins import fingerprint
 from config.settings import WebSettings
 from db import Database, presence, schema
 from tests.webui.conftest import PASSWORD, Running, dicom
@@ -26,12 +27,13 @@ def _ask(running: Running, method: str, path: str, body: bytes = b"", **headers:
 
 
 def test_the_role_listens_on_a_free_port_and_says_which(
-    run_server: Callable[..., Running], database: Database
+    run_server: Callable[..., Running], database: Database, settings: Settings
 ) -> None:
     running = run_server()
     assert _ask(running, "GET", "/healthz") == (200, b'{"status":"ok"}')
     with database.read() as session:
         (row,) = presence.alive(session)
+    assert row.info.pop("settings") == fingerprint(settings)
     assert row.info == {"host": "127.0.0.1", "port": running.port, "scheme": "http"}
 
 
