@@ -5,6 +5,7 @@ Run it with `make screenshots`; it needs Debian's chromium. Look at the pictures
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -40,6 +41,8 @@ CHROMIUM_ARGS = [
     "--disable-sync",
 ]
 SECONDS = 600
+REVIEWED = [{"name": "first images of a room", "match": {"PatientID": "MRN205170"}, "release": "review"}]
+"""A rule that holds one result back, so that there is one to review."""
 
 
 def main() -> None:
@@ -68,7 +71,8 @@ def demo(folder: Path) -> Iterator[tuple[str, str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "cxr_sr", "demo", "--folder", str(folder)],
             cwd=ROOT,
-            env=os.environ | {"CXR_SR_WEB__PORT": "0", "CXR_SR_DICOM__PORT": "0"},
+            env=os.environ
+            | {"CXR_SR_WEB__PORT": "0", "CXR_SR_DICOM__PORT": "0", "CXR_SR_RULES": json.dumps(REVIEWED)},
             stdout=log,
             stderr=log,
         )
@@ -138,9 +142,9 @@ def picture_all(page: Page, files: list[Path]) -> None:
 
     page.goto("/upload")
     page.locator("input[type=file]").set_input_files(files[:2])
-    page.get_by_role("button", name="Enhance").click()
+    enhance(page)
     page.goto("/queue")
-    expect(page.locator("tr.tone-skipped").first).to_be_visible()
+    expect(page.locator("tr.tone-skipped").first).to_be_visible(timeout=SECONDS * 1000)
     page.goto("/upload")
     page.locator("input[type=file]").set_input_files(files[2:])
     page.get_by_label("Name: family, given").fill("Novák, Petr")
@@ -148,21 +152,37 @@ def picture_all(page: Page, files: list[Path]) -> None:
     page.get_by_label("demo-archive").check()
     page.evaluate("scrollTo(0, 0)")
     take(page, "upload")
-    page.get_by_role("button", name="Enhance").click()
-    expect(page.locator("[data-summary]")).to_contain_text("taken")
+    enhance(page)
     page.goto("/queue")
     expect(page.locator("tr.tone-running").first).to_be_visible()
     take(page, "queue")
+    page.goto("/queue?state=held")
+    expect(page.locator("tr.tone-held").first).to_be_visible(timeout=SECONDS * 1000)
+    page.goto("/review")
+    expect(page.locator(".viewer-box[data-ready]")).to_be_visible()
+    take(page, "review")
     page.goto("/system")
     page.get_by_role("button", name="C-ECHO to demo-archive").click()
     expect(page.locator(".peers")).to_contain_text("answered")
     expect(page.locator("[aria-busy]")).to_have_count(0)
     take(page, "system")
+    page.goto("/dashboard")
+    expect(page.locator("[data-liveness]").first).to_have_attribute("data-state", "live")
+    take(page, "dashboard")
+    page.goto("/admin/settings")
+    take(page, "settings")
+
+
+def enhance(page: Page) -> None:
+    """Send what was chosen, and wait until all of it was answered."""
+    page.get_by_role("button", name="Enhance").click()
+    expect(page.locator("[data-summary]")).to_contain_text("taken", ignore_case=True)
 
 
 def take(page: Page, name: str) -> None:
     """One picture of the window in at most 256 colours, so that it stays small."""
-    page.wait_for_function("document.fonts.status === 'loaded' && document.documentElement.dataset.ready")
+    page.locator("html[data-ready]").wait_for(state="attached")
+    page.evaluate("document.fonts.ready.then(() => null)")
     page.wait_for_timeout(400)
     target = IMAGES / f"{name}.png"
     page.screenshot(path=target)

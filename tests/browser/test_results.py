@@ -76,7 +76,7 @@ def window(desk: Desk, people: dict[str, BrowserContext]) -> Iterator[Window]:
         page.emulate_media(color_scheme="light" if theme == "light" else "dark")
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(path)
-        page.wait_for_function("document.documentElement.dataset.ready")
+        page.locator("html[data-ready]").wait_for(state="attached")
         return page
 
     yield open_
@@ -215,7 +215,7 @@ def test_held_results_are_released_and_rejected_with_one_key_each(
     assert state(desk, second) == JobState.HELD
     assert state(desk, third) == JobState.CANCELLED
     page.goto(f"/review/{second}")
-    page.wait_for_function("document.documentElement.dataset.ready")
+    page.locator("html[data-ready]").wait_for(state="attached")
     page.keyboard.press("x")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
