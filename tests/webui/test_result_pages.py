@@ -24,7 +24,7 @@ from tests.webui.conftest import PACS, Person, dicom
 @pytest.fixture
 def finish(anna: Person, database: Database, store: ObjectStore) -> Any:
     """Return a function that makes a finished (or held) job of its own."""
-    made = []
+    made: list[None] = []
 
     def one(**more: Any) -> int:
         made.append(None)

@@ -176,7 +176,8 @@ def test_an_archive_of_nothing_is_refused(anna: Person, visitor: Person, cabinet
     waiting = cabinet.source(variants.cr())
     answer = anna.post("/api/v1/results.zip", json={"jobs": [waiting, 99]})
     assert (answer.status_code, answer.get_json()["type"]) == (409, "urn:cxr-sr:problem:no-results")
-    for wrong in ({"jobs": []}, {"jobs": list(range(1, 600))}, {"jobs": [1], "kind": ["exe"]}):
+    wrongs: list[Any] = [{"jobs": []}, {"jobs": list(range(1, 600))}, {"jobs": [1], "kind": ["exe"]}]
+    for wrong in wrongs:
         assert anna.post("/api/v1/results.zip", json=wrong).status_code == 422
     assert visitor.post("/api/v1/results.zip", json={"jobs": [1]}).status_code == 401
 
