@@ -73,6 +73,11 @@ export function wireMenu(): void {
   });
 }
 
+/** A form that was refused: the reader is led to the sentence, unless the page leads to a field. */
+export function showRefusal(): void {
+  if (!document.querySelector("[autofocus]")) document.querySelector<HTMLElement>("#refusal")?.focus();
+}
+
 export function wireTheme(): void {
   const button = document.querySelector<HTMLButtonElement>("[data-theme-toggle]");
   if (!button) return;

@@ -16,7 +16,7 @@ import "./styles/statement.css";
 import "./styles/admin.css";
 
 import { wireBulk } from "./bulk";
-import { wireActions, wireMenu, wireTheme } from "./actions";
+import { showRefusal, wireActions, wireMenu, wireTheme } from "./actions";
 import { wireFilter } from "./filter";
 import { follow, onChange, remember } from "./live";
 import { keepTrue, localise } from "./times";
@@ -32,6 +32,7 @@ localise();
 keepTrue();
 wireTheme();
 wireMenu();
+showRefusal();
 wireActions();
 wireResults();
 wireReview();
