@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from db import Database, pauses
 from db.models import AuditEvent, Job
@@ -13,6 +14,8 @@ from db.objects import ObjectStore
 from db.states import JobState, Priority
 from tests.webui.conftest import Person, dicom
 from tests.webui.jobs import examine, fail, finish, state
+from webui.api.events import missed
+from webui.services import Services
 
 
 def bring(person: Person, instance: str = "1.2.3.4", **wishes: str) -> int:
@@ -210,3 +213,14 @@ def test_what_is_paused_is_told_to_those_who_watch(anna: Person, root: Person) -
     text = anna.get("/metrics").text
     for what, value in (("intake", 0), ("processing", 1), ("destination:pacs", 1)):
         assert f'cxr_sr_paused{{what="{what}"}} {value}.0' in text
+
+
+def test_missed_events_are_read_from_the_end_of_their_table(here: Services, anna: Person) -> None:
+    bring(anna)
+    asked: list[tuple[str, Any]] = []
+    event.listen(here.database.engine, "before_cursor_execute", lambda *given: asked.append(given[2:4]))
+    assert missed(here.database, 0)
+    statement, values = asked[-1]
+    with here.database.engine.connect() as connection:
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()
+    assert [row[-1] for row in plan] == ["SEARCH job_event USING INTEGER PRIMARY KEY (rowid>?)"]

@@ -15,7 +15,7 @@ from datetime import timedelta
 import structlog
 from flask import Blueprint, Response, g, request
 from pydantic import BaseModel
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from db import Database
@@ -150,8 +150,8 @@ def encode(event: JobEvent) -> bytes:
 
 def missed(database: Database, last: int) -> list[JobEvent] | None:
     """Events after `last`, and young ones just before it; None when there are too many."""
-    late = and_(JobEvent.id > last - MAX_REPLAY, JobEvent.at > utcnow() - LATE)
-    query = select(JobEvent).where(or_(JobEvent.id > last, late), JobEvent.id != last)
+    due = or_(JobEvent.id > last, JobEvent.at > utcnow() - LATE)
+    query = select(JobEvent).where(JobEvent.id > last - MAX_REPLAY, due, JobEvent.id != last)
     with database.read() as session:
         found = list(session.scalars(query.order_by(JobEvent.id).limit(MAX_REPLAY + 1)))
     return found if len(found) <= MAX_REPLAY else None
