@@ -285,6 +285,7 @@ VALUES: dict[str, Any] = {
     "Resume.what": "destination:pacs",
     "Left.reason": "A running job cannot become queued.",
     "Wanted.text": "doe 2026",
+    "Question.text": "A-2026-0815",
     "paused": [],
     "ready": True,
     "reasons": [],
