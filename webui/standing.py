@@ -15,11 +15,16 @@ from markupsafe import Markup
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from db import dashboard, pauses, presence
+from db import browse, dashboard, pauses, presence
 from db.models import Delivery, Job, JobEvent, PeerStatus
 from db.states import DeliveryState, JobState, Relation
 from db.types import utcnow
+from webui import trail
 from webui.pages.words import moment, number
+from webui.services import Services
+
+SHOWN = 10
+"""Objects that an answer shows; the queue has the others."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,39 @@ class Surroundings:
     roles: frozenset[str] = frozenset()
     """Those of which a process is alive."""
     now: datetime = field(default_factory=utcnow)
+
+
+@dataclass(frozen=True)
+class Object:
+    """One object, and where it stands."""
+
+    job: Job
+    sentence: Markup
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was asked, and the objects that it is about, newest first."""
+
+    text: str
+    objects: list[Object]
+    more: bool
+    unexamined: int
+    """Received objects of which nobody knows yet whose they are, :data:`db.dashboard.MANY` at most."""
+
+
+def answer(here: Services, text: str) -> Answer:
+    """Why what the text is about is not in the PACS: name or ID of a patient, accession number, or a UID."""
+    trail.searched("jobs.search", {"text": text})
+    with here.database.read() as session:
+        found = browse.jobs(session, limit=SHOWN, search=browse.Search(text=text.replace(", ", "^")))
+        around = surroundings(session)
+        return Answer(
+            text,
+            [Object(job, sentence(session, job, around)) for job in found.jobs],
+            found.next_cursor is not None,
+            dashboard.unexamined(session),
+        )
 
 
 def surroundings(session: Session) -> Surroundings:

@@ -105,6 +105,16 @@ def test_an_image_left_out_says_by_which_rule(ask, image, database: Database) ->
     assert ask() == ["Not enhanced, by the rule “only frontal”: lateral views are not enhanced."]
 
 
+def test_programs_are_told_the_same(image, anna: Person, database: Database) -> None:
+    jobs.fail(database, "no <pixels>")
+    found = anna.post("/api/v1/dashboard/why", json={"text": jobs.ACCESSION}).get_json()
+    (one,) = found["objects"]
+    assert (one["job"], one["state"], found["more"]) == (image, "failed", False)
+    assert one["sentence"] == "Failed after one attempt: no <pixels>."
+    assert anna.post("/api/v1/dashboard/why", json={"text": "ACC-0"}).get_json()["objects"] == []
+    assert anna.post("/api/v1/dashboard/why", json={"text": ""}).status_code == 422
+
+
 def test_a_failed_image_says_why_without_markup_of_others(ask, image, database: Database) -> None:
     jobs.fail(database, "<b>no pixels</b>")
     assert ask() == ["Failed after one attempt: <b>no pixels</b>."]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
@@ -12,13 +12,24 @@ from sqlalchemy.orm import Session
 
 from config.settings import AlertSettings
 from db import alerts, audit, browse, dashboard, pauses, presence, queue
-from db.desk import Alert
-from db.forecast import Forecast
 from db.models import RoleInstance
 from db.states import IllegalTransition, JobState
 from db.types import utcnow
-from webui import auth
-from webui.api.models import PriorityName
+from webui import auth, standing
+from webui.api.dashboard_models import (
+    AlertView,
+    DashboardView,
+    FailuresView,
+    ForecastView,
+    HistoryView,
+    PartView,
+    ProcessView,
+    RoleState,
+    SpanName,
+    TokenView,
+    TrafficView,
+    WaitingView,
+)
 from webui.api.operations import answer, operation, read_body, read_query
 from webui.api.pauses import PauseView
 from webui.api.system import ROLES, CertificateView, DiskView, disk
@@ -33,153 +44,6 @@ HISTORY_KEPT = {"hour": 5.0, "day": 30.0, "week": 120.0}
 RETRY_SECONDS = 8.0
 """Time that one request retries; what is left is said."""
 _AT_ONCE = 100
-
-SpanName = Literal["hour", "day", "week"]
-
-
-class WaitingView(BaseModel):
-    job: int
-    href: str
-    since: datetime
-    priority: PriorityName
-
-
-class FailuresView(BaseModel):
-    """Failed jobs with one reason."""
-
-    code: str = Field(description="Empty where a job has none.", examples=["decode"])
-    count: int
-    sentence: str = Field(description="Of the newest.")
-    newest_job: int
-    at: datetime | None
-
-
-class TrafficView(BaseModel):
-    """Deliveries to one destination."""
-
-    destination: str
-    waiting: int = Field(description="Not those of results held for review.")
-    sending: int
-    failed: int
-    oldest_at: datetime | None = Field(description="Since when the oldest waits.")
-    last_success_at: datetime | None
-    reachable: bool | None = Field(description="Null before the first answer.")
-    since: datetime | None = Field(description="Since when it answers, or does not.")
-    message: str | None
-    paused: bool
-
-
-class ProcessView(BaseModel):
-    """A living process of a role, and what it used when it looked last; null before it looked."""
-
-    host: str
-    pid: int
-    since: datetime
-    memory_bytes: float | None
-    processors: float | None = Field(description="Processors in use on the average.")
-    busy: float | None = Field(description="Of a worker: the part of the time that it worked.")
-    device: str | None
-    device_memory: float | None = Field(description="The part of the device's memory that is taken.")
-    device_use: float | None
-    problem: str | None
-
-    @classmethod
-    def of(cls, row: RoleInstance) -> ProcessView:
-        load: dict[str, Any] = row.info.get("load") or {}
-        return cls(
-            host=row.host,
-            pid=row.pid,
-            since=row.started_at,
-            memory_bytes=load.get("memory"),
-            processors=load.get("processor"),
-            busy=load.get("busy"),
-            device=row.info.get("device"),
-            device_memory=load.get("device-memory"),
-            device_use=load.get("device-use"),
-            problem=row.info.get("problem") or None,
-        )
-
-
-class RoleState(BaseModel):
-    role: str
-    alive: bool
-    processes: list[ProcessView]
-
-
-class ForecastView(BaseModel):
-    """A line through the free space of the last week."""
-
-    days: float | None = Field(description="Until full; null where the space does not shrink.")
-    bytes_per_day: float | None
-    covered_hours: float
-    enough: bool = Field(description="False: too few figures to say anything.")
-
-    @classmethod
-    def of(cls, found: Forecast) -> ForecastView:
-        return cls(
-            days=found.days,
-            bytes_per_day=found.bytes_per_day,
-            covered_hours=round(found.covered.total_seconds() / 3600, 2),
-            enough=found.enough,
-        )
-
-
-class TokenView(BaseModel):
-    id: int
-    name: str
-    user: str
-    until: datetime
-
-
-class AlertView(BaseModel):
-    """Something that somebody must look at."""
-
-    id: int
-    kind: str
-    subject: str
-    message: str
-    raised_at: datetime
-    told_at: datetime | None = Field(description="When everybody had been told last.")
-    trouble: str | None = Field(description="Why somebody could not be told.")
-    cleared_at: datetime | None
-
-    @classmethod
-    def of(cls, row: Alert) -> AlertView:
-        return cls.model_validate(row, from_attributes=True)
-
-
-class DashboardView(BaseModel):
-    jobs: dict[JobState, int]
-    oldest_waiting: WaitingView | None
-    failures: list[FailuresView] = Field(description="By reason, most first.")
-    deliveries: list[TrafficView]
-    roles: list[RoleState]
-    disk: DiskView | None = Field(description="Null where the store does not answer.")
-    forecast: ForecastView
-    certificates: list[CertificateView] = Field(description="Those that end soon, or are wrong.")
-    tokens: list[TokenView] = Field(description="Those that end soon.")
-    alerts: list[AlertView] = Field(description="Those that stand.")
-    pauses: list[PauseView]
-    made_at: datetime
-
-
-class PartView(BaseModel):
-    """What happened in one part of the span."""
-
-    at: datetime
-    received: int
-    done: int
-    failed: int
-    skipped: int
-    wait_mean: float | None = Field(description="Seconds from arrival until a worker began.")
-    wait_longest: float | None
-    busy: float | None = Field(description="The part of the time that workers worked.")
-
-
-class HistoryView(BaseModel):
-    span: SpanName
-    part_seconds: float
-    parts: list[PartView] = Field(description="Oldest first; the last one is not over.")
 
 
 class HistoryQuery(BaseModel):
@@ -201,6 +65,27 @@ class Retried(BaseModel):
     refused: int = Field(description="Jobs that cannot be tried again, because retention took their image.")
     left: int = Field(description="Jobs that this request did not come to; ask once more.")
     message: str
+
+
+class Question(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=128)] = Field(
+        description="Name or ID of a patient, accession number, or a UID."
+    )
+
+
+class ObjectView(BaseModel):
+    job: int
+    href: str
+    state: JobState
+    sentence: str = Field(description="Where the object stands; times in UTC.")
+
+
+class Standing(BaseModel):
+    objects: list[ObjectView] = Field(description="Newest first; empty where nothing was received.")
+    more: bool = Field(description="There are older ones, which the search of jobs lists.")
+    unexamined: int = Field(description="Received objects of which nobody knows yet whose they are.")
 
 
 class AlertQuery(BaseModel):
@@ -238,6 +123,29 @@ def over_time() -> Response:
 def retry() -> Response:
     """Try every failed job with that reason code again, as its own retry would."""
     return answer(retry_failures(services(), read_body(RetryFailures).code))
+
+
+@blueprint.post("/dashboard/why")
+@auth.role("radiologist")
+@operation("Why something is not in the PACS", tag="dashboard", body=Question, answers={200: Standing})
+def why() -> Response:
+    """One sentence an object: what it waits for, why it failed or was left out, or where it has arrived."""
+    found = standing.answer(services(), read_body(Question).text)
+    return answer(
+        Standing(
+            objects=[
+                ObjectView(
+                    job=one.job.id,
+                    href=f"/api/v1/jobs/{one.job.id}",
+                    state=one.job.state,
+                    sentence=one.sentence.striptags(),
+                )
+                for one in found.objects
+            ],
+            more=found.more,
+            unexamined=found.unexamined,
+        )
+    )
 
 
 @blueprint.get("/alerts")

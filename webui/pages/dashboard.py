@@ -2,43 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 from flask import Blueprint, abort, render_template, request
 from flask_babel import gettext as _
 from flask_babel import ngettext
-from markupsafe import Markup
 
-from db import alerts, browse, dashboard
-from db.models import Job
-from webui import auth, standing, trail
+from db import alerts, dashboard
+from webui import auth, standing
 from webui.api import dashboard as api
-from webui.charts import charts
+from webui.api.dashboard_models import SpanName
+from webui.pages.charts import charts
 from webui.services import services
 
-SHOWN = 10
-"""Objects that an answer shows; the queue has the others."""
 PAGE = 50
-
-
-@dataclass(frozen=True)
-class Object:
-    """One object, and where it stands."""
-
-    job: Job
-    sentence: Markup
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What was asked, and the objects that it is about, newest first."""
-
-    text: str
-    objects: list[Object]
-    more: bool
-    unexamined: int
-    """Received objects of which nobody knows yet whose they are."""
 
 
 def register(blueprint: Blueprint) -> None:
@@ -58,7 +35,7 @@ def show() -> str:
 def ask() -> str:
     """The same with an answer. What is asked for is patient data: it comes in a body."""
     text = request.form.get("q", "").strip()[:128]
-    return _page(request.form.get("span", "hour"), _answer(text) if text else None)
+    return _page(request.form.get("span", "hour"), standing.answer(services(), text) if text else None)
 
 
 @auth.role("admin")
@@ -89,7 +66,7 @@ def past() -> str:
     return render_template("alerts.html", alerts=rows[:PAGE], before=before, next_before=more)
 
 
-def _page(span: str, answer: Answer | None, said: str = "") -> str:
+def _page(span: str, answer: standing.Answer | None, said: str = "") -> str:
     if span not in dashboard.SPANS:
         abort(400)
     here = services()
@@ -100,20 +77,7 @@ def _page(span: str, answer: Answer | None, said: str = "") -> str:
         said=said,
         span=span,
         spans={"hour": _("Hour"), "day": _("Day"), "week": _("Week")},
-        charts=charts(api.history(here, cast("api.SpanName", span))),
+        charts=charts(api.history(here, cast("SpanName", span))),
         may_retry=auth.actor().may("admin"),
         targets=len(here.settings.alerts.urls),
     )
-
-
-def _answer(text: str) -> Answer:
-    trail.searched("jobs.search", {"text": text})
-    with services().database.read() as session:
-        found = browse.jobs(session, limit=SHOWN, search=browse.Search(text=text.replace(", ", "^")))
-        around = standing.surroundings(session)
-        return Answer(
-            text,
-            [Object(job, standing.sentence(session, job, around)) for job in found.jobs],
-            found.next_cursor is not None,
-            dashboard.unexamined(session),
-        )

@@ -16,7 +16,7 @@ from webui.language import locale
 from webui.pages.words import number, seconds
 
 if TYPE_CHECKING:
-    from webui.api.dashboard import HistoryView
+    from webui.api.dashboard_models import HistoryView
 
 WIDTH, HEIGHT = 600.0, 120.0
 """Of the drawing; the page stretches it."""
