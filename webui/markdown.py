@@ -52,6 +52,8 @@ class _Tamed(Treeprocessor):  # type: ignore[misc]
                 element.attrib.clear()
             elif element.tag == "a":
                 element.set("rel", "noreferrer noopener")
+            elif element.tag == "th" and not "".join(element.itertext()).strip():
+                element.tag = "td"  # a corner heads nothing
             elif element.tag == "table":
                 _in_a_box(element, parents[element])
 

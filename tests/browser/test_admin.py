@@ -310,3 +310,12 @@ def test_the_log_of_a_job_is_read_from_its_page(page: Page, job: str) -> None:
     expect(table).to_contain_text("upload taken")
     expect(table).to_contain_text("job examined")
     stands(page)
+
+
+def test_a_model_card_is_read_in_full(page: Page) -> None:
+    page.goto("/admin/models")
+    page.get_by_text("Model card of srgan").click()
+    card = page.locator(".card-text").first
+    expect(card.get_by_role("heading", name="What it must not be used for")).to_be_visible()
+    expect(card.locator(".wide table").first).to_be_visible()
+    stands(page)

@@ -227,7 +227,7 @@ What it **does**. <script>alert(1)</script> See [the other](other.md), [a page](
 
 ## Figures
 
-| a | b |
+| | b |
 | --- | --- |
 | 1 | <b>2</b> |
 """
@@ -268,6 +268,7 @@ def test_markdown_lets_nothing_through_that_a_browser_would_run_or_fetch() -> No
     assert 'href="https://example.org/x"' in html
     assert '<div class="wide" tabindex="0">' in html
     assert "<h2>Model card" in html
+    assert html.count("<th>") == 1, "a corner heads nothing"
 
 
 def test_the_log_of_a_job_is_read_page_by_page(root: Person, anna: Person, database: Database) -> None:
