@@ -54,6 +54,7 @@ export default defineConfig({
     outDir: "../static/dist",
     emptyOutDir: true,
     manifest: "manifest.json",
+    license: { fileName: "licenses.md" }, // of every library that is bundled, beside what it was bundled into
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     chunkSizeWarningLimit: 4096, // the viewer, loaded on pages with images alone

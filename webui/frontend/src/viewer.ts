@@ -31,7 +31,6 @@ async function open(root: HTMLElement, mine: NonNullable<typeof shown>): Promise
     else mine.mounted = mounted;
   } catch (error) {
     if (mine.stop.signal.aborted) return;
-    root.dataset["viewerFailed"] = "1";
     console.info("viewer: the previews stay:", error instanceof Error ? error.message : error);
   }
 }

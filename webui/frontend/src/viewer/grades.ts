@@ -1,6 +1,6 @@
 /** From stored values to shades: windows, tables, and what can be chosen among (PS3.3 C.11.1 and C.11.2). */
 
-import { t } from "../words";
+import { language, t } from "../words";
 import type { Header, Table, Window } from "./header";
 
 /** One choice of window: a range of the modality's values, or a table with the range of its output. */
@@ -44,6 +44,13 @@ export function gradesOf(header: Header, limits: Spread): Grade[] {
   plain(t("Middle values"), limits.middle);
   plain(t("Full range"), limits.all);
   return grades;
+}
+
+/** Width and level of a grade, as radiologists say them. */
+export function gradeWords({ lower, upper, table }: Grade): string {
+  const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
+  const values = { centre: number.format((lower + upper + 1) / 2), width: number.format(upper - lower + 1) };
+  return table === null ? t("Window {width}, level {centre}", values) : t("Table, window {width}, level {centre}", values);
 }
 
 /** Ranges of the modality's values in an image: of 99.8 % and 90 % of its pixels, and of all. */

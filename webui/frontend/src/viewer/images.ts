@@ -4,7 +4,7 @@ import { cache, Enums, imageLoader, metaData, type Types, utilities } from "@cor
 
 import { shadeBy, TABLE_TOP } from "./grades";
 import type { Header } from "./header";
-import type { Picture, Values } from "./pixels";
+import type { Values } from "./pixels";
 
 const SCHEME = "cxr";
 const { MetadataModules } = Enums;
@@ -143,9 +143,4 @@ export function forget(placed: Placed): void {
   } catch {
     // it was never shown
   }
-}
-
-/** Bytes of a picture that the whole viewer may need at once. */
-export function weight(picture: Picture): number {
-  return picture.values.byteLength;
 }

@@ -5,9 +5,11 @@ import { language, t } from "../words";
 import { bar, help, make } from "./bar";
 import { commandsOf, wireKeys } from "./commands";
 import { wireDivider, wireGestures } from "./gestures";
+import type { Name } from "./pane";
+import { gradeWords } from "./grades";
 import { type Origin, type Picture, pictureOf } from "./pixels";
 import { fitsTexture, start, useProcessor } from "./rendering";
-import { type Name, Stage } from "./stage";
+import { Stage } from "./stage";
 
 /** What the page says of its images. */
 export interface Plan {
@@ -131,7 +133,7 @@ function tell(stage: Stage, status: HTMLElement): (x: number, y: number) => void
 }
 
 function statusWords(stage: Stage, under: string): string {
-  return [stage.windowWords(), t("Lengths in {unit}", { unit: stage.ruler }), under].filter(Boolean).join(" · ");
+  return [gradeWords(stage.view.grade), t("Lengths in {unit}", { unit: stage.ruler }), under].filter(Boolean).join(" · ");
 }
 
 /** The difference map's scale, in grey levels. */

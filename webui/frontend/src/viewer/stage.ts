@@ -2,31 +2,17 @@
 
 import { Enums, RenderingEngine, type Types } from "@cornerstonejs/core";
 
-import { language, t } from "../words";
 import { comparable, difference } from "./difference";
-import { type Grade, gradesOf, type Spread, spread, TABLE_TOP } from "./grades";
-import { forget, place, type Placed, shaded } from "./images";
+import { type Grade, gradesOf, type Spread, spread } from "./grades";
+import { forget, place } from "./images";
 import { Lens } from "./lens";
 import { Marks, type Rectangle, unit } from "./marks";
+import { captionOf, type Name, type Pane, pictureFor, valueAt, windowFor } from "./pane";
 import type { Picture } from "./pixels";
-import { across, fitting, look, type Room, type View, windowOf } from "./view";
+import { across, fitting, look, type Room, type View } from "./view";
 
-export type Name = "source" | "result" | "difference";
 export type Mode = "beside" | "swipe" | "flicker" | "difference" | "single";
 export type Pointer = "window" | "pan" | "zoom" | "ruler" | "angle" | "rectangle" | "magnify";
-
-interface Pane {
-  name: Name;
-  element: HTMLElement;
-  viewport: Types.IStackViewport;
-  /** The image with its stored values. */
-  base: Placed;
-  /** What is shown: the image itself, or the one with a table worked in. */
-  shown: Placed;
-  tables: Map<number, Placed>;
-  preview: boolean;
-  lens: Lens | null;
-}
 
 export interface Given {
   source: Picture | null;
@@ -149,7 +135,7 @@ export class Stage {
       element,
       defaultOptions: { background: [0, 0, 0] },
     });
-    element.append(this.caption(name));
+    element.append(captionOf(name, this.given.scale));
     element.removeAttribute("tabindex"); // the focus stays with the whole viewer, whose keys these are
     const viewport = this.engine.getViewport(viewportId) as Types.IStackViewport;
     await viewport.setStack([base.id]);
@@ -158,24 +144,6 @@ export class Stage {
     this.panes.set(name, pane);
     this.marks.add(viewportId);
     return pane;
-  }
-
-  private caption(name: Name): HTMLElement {
-    const words: Record<Name, string> = {
-      source: t("Original"),
-      result: t("Enhanced ×{scale}", { scale: this.given.scale }),
-      difference: t("Difference"),
-    };
-    const caption = document.createElement("p");
-    caption.className = "caption small";
-    if (name !== "source") {
-      const mark = document.createElement("span");
-      mark.className = "mark";
-      mark.textContent = t("AI-processed");
-      caption.append(mark, " ");
-    }
-    caption.append(words[name]);
-    return caption;
   }
 
   // ways to compare
@@ -330,7 +298,7 @@ export class Stage {
       pane.lens ??= new Lens(this.engine, pane.element, `${pane.viewport.id}-lens`, this.given.processor);
       const [bx, by] = across(this.view, at.dx, at.dy);
       const view = { ...this.view, x: this.view.x + bx, y: this.view.y + by };
-      void pane.lens.show(pane.shown, view, this.windowFor(pane), at.dx, at.dy - at.lift);
+      void pane.lens.show(pane.shown, view, windowFor(pane, this.view, this.reach), at.dx, at.dy - at.lift);
     }
   }
 
@@ -349,11 +317,9 @@ export class Stage {
 
   /** Stored values of each image at a place in the room. */
   valuesAt(x: number, y: number): { name: Name; value: number }[] {
-    return [...this.panes.values()].flatMap(({ name, base, preview }) => {
-      const column = Math.floor(x / base.spacing[1]);
-      const row = Math.floor(y / base.spacing[0]);
-      if (preview || column < 0 || row < 0 || column >= base.header.columns || row >= base.header.rows) return [];
-      return [{ name, value: base.values[row * base.header.columns + column] as number }];
+    return [...this.panes.values()].flatMap((pane) => {
+      const value = valueAt(pane, x, y);
+      return value === null ? [] : [{ name: pane.name, value }];
     });
   }
 
@@ -401,55 +367,21 @@ export class Stage {
 
   private async render(pane: Pane): Promise<void> {
     const { viewport } = pane;
-    const wanted = this.wanted(pane);
+    const wanted = pictureFor(pane, this.view, !this.given.processor);
     if (wanted !== pane.shown) {
       pane.shown = wanted;
       await viewport.setStack([wanted.id]);
       if (this.sharp) viewport.setProperties({ interpolationType: Enums.InterpolationType.NEAREST });
       if (this.stop.signal.aborted) return;
     }
-    const { lower, upper, invert } = this.windowFor(pane);
+    const { lower, upper, invert } = windowFor(pane, this.view, this.reach);
     viewport.setProperties({ voiRange: { lower, upper }, invert });
     look(viewport, this.view, pane.shown.spacing, this.given.processor);
     viewport.render();
   }
 
-  private wanted(pane: Pane): Placed {
-    const { table } = this.view.grade;
-    if (table === null || pane.preview || pane.name === "difference") return pane.base;
-    let found = pane.tables.get(table);
-    if (!found) {
-      try {
-        found = shaded(pane.base, table, !this.given.processor);
-      } catch {
-        found = pane.base;
-      }
-      pane.tables.set(table, found);
-    }
-    return found;
-  }
-
-  private windowFor(pane: Pane): { lower: number; upper: number; invert: boolean } {
-    if (pane.name === "difference") return { lower: -(this.reach ?? 1), upper: this.reach ?? 1, invert: false };
-    const tabled = this.view.grade.table !== null;
-    if (!tabled || pane.shown !== pane.base) return windowOf(this.view, pane.shown);
-    const { minPixelValue: lower, maxPixelValue: upper } = pane.base.image; // it has no such table
-    const [from, to] = pane.preview ? [0, 255] : [lower, upper];
-    const part = (share: number): number => from + (share / TABLE_TOP) * (to - from);
-    const { lower: low, upper: high } = this.view.grade;
-    return { lower: part(low), upper: part(high), invert: pane.base.header.inverted !== this.view.invert };
-  }
-
   private changed(): void {
     for (const listener of this.listeners) listener();
-  }
-
-  /** The window in words: middle and width in the modality's values. */
-  windowWords(): string {
-    const { lower, upper, table } = this.view.grade;
-    const number = new Intl.NumberFormat(language, { maximumFractionDigits: 0 });
-    const values = { centre: number.format((lower + upper + 1) / 2), width: number.format(upper - lower + 1) };
-    return table === null ? t("Window {width}, level {centre}", values) : t("Table, window {width}, level {centre}", values);
   }
 
   destroy(): void {
