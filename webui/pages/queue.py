@@ -205,7 +205,9 @@ def _page(wish: Wish, *, message: str = "", tone: str = "done") -> str:
         page = browse.jobs(
             session, states=asked.state, limit=PAGE, after=asked.after, search=search, sort=asked.sort
         )
-        if wish.filtered:
+        if not wish.after and page.next_cursor is None:
+            matched = len(page.jobs)
+        elif wish.filtered:
             matched = browse.count(session, states=asked.state, search=search)
         else:
             matched = counts[JobState(wish.state)] if wish.state else sum(counts.values())
