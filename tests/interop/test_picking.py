@@ -15,7 +15,7 @@ from PIL import Image
 
 from config.network import Archive
 from config.settings import EnhancerSettings
-from db import Database, people
+from db import Database, people, presence
 from db.objects import LocalStore
 from db.states import JobState
 from pacs_node import sender, worker
@@ -71,9 +71,15 @@ def ward(request, tmp_path: Path, orthanc: Orthanc, small_model: Path) -> Iterat
     anna = Person(app.test_client())
     assert anna.login(password=PASSWORD).status_code == 303
     with Roles(settings, worker.run, sender.run):
+        assert eventually(lambda: {"worker", "sender"} <= _alive(database), LONG)
         yield Ward(anna, database)
     app.extensions[KEY].broadcaster.close()
     database.close()
+
+
+def _alive(database: Database) -> set[str]:
+    with database.read() as session:
+        return {row.role for row in presence.alive(session)}
 
 
 def picture() -> bytes:
@@ -87,9 +93,9 @@ def test_a_picture_lies_in_the_picked_study_under_the_archives_patient_and_nowhe
     ward: Ward, orthanc: Orthanc, tmp_path: Path
 ) -> None:
     study = variants.cr(
-        SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg", PatientID="K-1", PatientBirthDate="19700203",
-        PatientSex="F", IssuerOfPatientID="HOSPITAL", AccessionNumber="A-7", StudyDate="20240105",
-        StudyDescription="Thorax pa", ReferringPhysicianName="Roe^Jane",
+        SpecificCharacterSet="ISO_IR 192", PatientName="Müller^Jörg", PatientID="K-1",
+        PatientBirthDate="19700203", PatientSex="F", IssuerOfPatientID="HOSPITAL", AccessionNumber="A-7",
+        StudyDate="20240105", StudyDescription="Thorax pa", ReferringPhysicianName="Roe^Jane",
     )  # fmt: skip
     deposit(orthanc, variants.written(study, tmp_path / "study.dcm"))
     anna, typed = ward.anna, {"PatientName": "Mueller^Joerg", "PatientID": "K-1"}
@@ -102,7 +108,9 @@ def test_a_picture_lies_in_the_picked_study_under_the_archives_patient_and_nowhe
     assert (sent.status_code, sent.get_json()["type"]) == (409, "urn:cxr-sr:problem:not-picked")
     assert len(orthanc.get("/instances")) == 1
 
-    found = anna.post("/api/v1/archives/orthanc/search", json={"patient": "K-1"}).get_json()["studies"]
+    search = anna.post("/api/v1/archives/orthanc/search", json={"patient": "K-1"})
+    assert search.status_code == 200, search.get_json()
+    found = search.get_json()["studies"]
     assert [one["study"] for one in found] == [str(study.StudyInstanceUID)]
     wrong = anna.post(f"/api/v1/jobs/{first}/identity", json={"archive": "orthanc", "study": "1.2.3"})
     assert (wrong.status_code, wrong.get_json()["type"]) == (502, "urn:cxr-sr:problem:archive")
