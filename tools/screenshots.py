@@ -5,7 +5,6 @@ Run it with `make screenshots`; it needs Debian's chromium. Look at the pictures
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -41,8 +40,6 @@ CHROMIUM_ARGS = [
     "--disable-sync",
 ]
 SECONDS = 600
-REVIEWED = [{"name": "first images of a room", "match": {"PatientID": "MRN205170"}, "release": "review"}]
-"""A rule that holds one result back, so that there is one to review."""
 
 
 def main() -> None:
@@ -71,8 +68,7 @@ def demo(folder: Path) -> Iterator[tuple[str, str]]:
         process = subprocess.Popen(
             [sys.executable, "-m", "cxr_sr", "demo", "--folder", str(folder)],
             cwd=ROOT,
-            env=os.environ
-            | {"CXR_SR_WEB__PORT": "0", "CXR_SR_DICOM__PORT": "0", "CXR_SR_RULES": json.dumps(REVIEWED)},
+            env=os.environ | {"CXR_SR_WEB__PORT": "0", "CXR_SR_DICOM__PORT": "0"},
             stdout=log,
             stderr=log,
         )
@@ -156,11 +152,6 @@ def picture_all(page: Page, files: list[Path]) -> None:
     page.goto("/queue")
     expect(page.locator("tr.tone-running").first).to_be_visible()
     take(page, "queue")
-    page.goto("/queue?state=held")
-    expect(page.locator("tr.tone-held").first).to_be_visible(timeout=SECONDS * 1000)
-    page.goto("/review")
-    expect(page.locator(".viewer-box[data-ready]")).to_be_visible()
-    take(page, "review")
     page.goto("/system")
     page.get_by_role("button", name="C-ECHO to demo-archive").click()
     expect(page.locator(".peers")).to_contain_text("answered")
