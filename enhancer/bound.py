@@ -1,10 +1,11 @@
 """How far a result may be from the truth, pixel by pixel: a bound that holds for 90 % of the pixels.
 
 The larger what the network added nearby, and the more the result changes there, the larger its errors have
-been on images whose truth is known. A straight line through the logarithms of a few such measures orders
-the pixels; a table from that order to the 90th percentile of the error, fitted on the `dev` patients, gives
-the bound (conformal in spirit: Romano et al. 2019, "Conformalized Quantile Regression"). It is measured in
-the source's own spread (standard deviation), so a change of brightness or contrast changes it alike.
+been on images whose truth is known; near the least and the greatest value, where sources are clipped, they
+have been small. A quadratic of the logarithms of a few such measures orders the pixels; a table from that
+order to the 90th percentile of the error, fitted on the `dev` patients, gives the bound (conformal in spirit:
+Romano et al. 2019, "Conformalized Quantile Regression"). It is measured in the source's own spread (standard
+deviation), so a change of brightness or contrast changes it alike.
 
 It speaks for images like those it was fitted on, and of differences at the result's own pixel size; it does
 not say whether a finding is real.
@@ -24,6 +25,7 @@ from enhancer.errors import ModelFileError
 from enhancer.resample import enlarged
 
 Float32 = npt.NDArray[np.float32]
+Float64 = npt.NDArray[np.float64]
 
 SHARE = 0.9
 """Of the pixels, whose error the bound is to hold."""
@@ -56,8 +58,8 @@ class Bound:
         """
         spread = spread_of(lr)
         out = np.empty(sr.shape, np.float32)
-        for rows, features in _bands(lr, sr, scale):
-            order = features @ np.asarray(self.weights[:-1]) + self.weights[-1]
+        for rows, measures in _bands(lr, sr, scale):
+            order = _order(measures, np.asarray(self.weights))
             out[rows] = np.asarray(self.limits)[np.searchsorted(self.edges, order)] * spread
         return out
 
@@ -69,15 +71,14 @@ class Bound:
 def fit(cases: Iterable[tuple[Float32, Float32, Float32]], scale: int, seed: int = 0) -> Bound:
     """Fits to (lr, sr, truth) of many images, all float32 in one unit."""
     rng = np.random.default_rng(seed)
-    features, errors = [], []
+    terms, errors = [], []
     for lr, sr, truth in cases:
         seen = np.concatenate([each.reshape(-1, each.shape[-1]) for _, each in _bands(lr, sr, scale)])
         error = np.abs(sr.astype(np.float64) - truth).ravel() / spread_of(lr)
         chosen = rng.choice(len(error), min(PER_IMAGE, len(error)), replace=False)
-        features.append(seen[chosen])
+        terms.append(_terms(seen[chosen]))
         errors.append(error[chosen])
-    x = np.concatenate(features)
-    x = np.column_stack([x, np.ones(len(x))])
+    x = np.concatenate(terms)
     error = np.concatenate(errors)
     weights, *_ = np.linalg.lstsq(x, np.log(error + FLOOR), rcond=None)
     order = x @ weights
@@ -97,7 +98,7 @@ def read_bounds(text: str) -> dict[int, Bound]:
         sizes = {(len(bound.weights), len(bound.edges), len(bound.limits)) for bound in found.values()}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelFileError("The model file's error bound cannot be read.") from error
-    if sizes != {(FEATURES + 1, STEPS - 1, STEPS)}:
+    if sizes != {(TERMS, STEPS - 1, STEPS)}:
         raise ModelFileError("The model file's error bound has another size than this version's.")
     return found
 
@@ -107,29 +108,47 @@ def spread_of(lr: Float32) -> float:
     return max(float(lr.std(dtype=np.float64)), 1e-6)
 
 
-FEATURES = 2 * len(SIGMAS) + 1
+MEASURES = 2 * len(SIGMAS) + 2
+TERMS = MEASURES + MEASURES * (MEASURES + 1) // 2 + 1
 
 
-def _bands(lr: Float32, sr: Float32, scale: int) -> Iterator[tuple[slice, npt.NDArray[np.float64]]]:
-    """Bands of rows and the features of their pixels, [rows, columns, FEATURES]."""
+def _bands(lr: Float32, sr: Float32, scale: int) -> Iterator[tuple[slice, Float64]]:
+    """Bands of rows and the measures of their pixels, [rows, columns, MEASURES]."""
     added = sr - enlarged(lr, scale)
     spread = spread_of(lr)
+    low, high = float(sr.min()), float(sr.max())
     for top in range(0, len(sr), BAND):
         bottom = min(top + BAND, len(sr))
         first, last = max(0, top - HALO), min(len(sr), bottom + HALO)
         inner = slice(top - first, bottom - first)
-        yield slice(top, bottom), _features(sr[first:last], added[first:last], spread)[inner]
+        yield slice(top, bottom), _measures(sr[first:last], added[first:last], spread, low, high)[inner]
 
 
-def _features(sr: Float32, added: Float32, spread: float) -> npt.NDArray[np.float64]:
-    """Logarithms of what was added nearby, of the local spread, and of the slope."""
+def _measures(sr: Float32, added: Float32, spread: float, low: float, high: float) -> Float64:
+    """Logarithms of the room to the extremes, of what was added nearby, the local spread and the slope."""
     image = sr.astype(np.float64)
+    room = np.minimum(image - low, high - image)
     image -= image.mean()
     more = added.astype(np.float64)
-    measures = []
+    measures = [room]
     for sigma in SIGMAS:
         measures.append(np.sqrt(ndimage.gaussian_filter(more**2, sigma)))
         mean = ndimage.gaussian_filter(image, sigma)
         measures.append(np.sqrt(np.maximum(ndimage.gaussian_filter(image**2, sigma) - mean**2, 0)))
     measures.append(np.hypot(ndimage.sobel(image, 0), ndimage.sobel(image, 1)))
     return np.stack([np.log(measure / spread + FLOOR) for measure in measures], axis=-1)
+
+
+def _terms(measures: Float64) -> Float64:
+    """[N, MEASURES] -> [N, TERMS]: the measures, their products by twos, and one."""
+    first, second = np.triu_indices(MEASURES)
+    products = measures[:, first] * measures[:, second]
+    return np.column_stack([measures, products, np.ones(len(measures))])
+
+
+def _order(measures: Float64, weights: Float64) -> Float64:
+    """`_terms(measures) @ weights` for [rows, columns, MEASURES], without holding all the terms."""
+    square = np.zeros((MEASURES, MEASURES))
+    square[np.triu_indices(MEASURES)] = weights[MEASURES:-1]
+    order: Float64 = ((measures @ square + weights[:MEASURES]) * measures).sum(axis=-1) + weights[-1]
+    return order
