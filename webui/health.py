@@ -179,9 +179,7 @@ class StateCollector(Collector):
 
 def _standstill(still: set[str], destinations: list[str]) -> GaugeMetricFamily:
     """1 for what a person has paused."""
-    paused = GaugeMetricFamily(
-        "cxr_sr_paused", "What a person has paused.", labels=["what"]
-    )
+    paused = GaugeMetricFamily("cxr_sr_paused", "What a person has paused.", labels=["what"])
     for what in dict.fromkeys((pauses.INTAKE, pauses.PROCESSING, *destinations, *sorted(still))):
         paused.add_metric([what], int(what in still))
     return paused

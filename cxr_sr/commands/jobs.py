@@ -225,9 +225,7 @@ def _what(_context: click.Context, _option: click.Parameter, value: str) -> str:
     raise click.BadParameter("expected intake, processing or destination:NAME")
 
 
-@jobs.command(
-    "pause", epilog="Example: cxr-sr jobs pause destination:pacs --reason 'new firmware'"
-)
+@jobs.command("pause", epilog="Example: cxr-sr jobs pause destination:pacs --reason 'new firmware'")
 @click.argument("what", callback=_what)
 @click.option("--reason", default="", help="Why, for whoever wonders; no patient data, please.")
 @config_option

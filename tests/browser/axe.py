@@ -16,7 +16,8 @@ TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 _RUN = """async (wanted) => {
   const found = await axe.run(document, { runOnly: wanted, resultTypes: ["violations"] });
   return found.violations.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.map((node) =>
-    node.target.join(" ") + ": " + [...node.any, ...node.all, ...node.none].map((c) => c.message).join("; ")) }));
+    node.target.join(" ") + ": " + [...node.any, ...node.all, ...node.none]
+      .map((c) => c.message).join("; ")) }));
 }"""
 
 

@@ -6,6 +6,7 @@ import threading
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from PIL import Image
@@ -61,7 +62,8 @@ def page(desk: Desk, reader: BrowserContext) -> Iterator[Page]:
 
 def look(page: Page) -> None:
     """Nothing that axe finds in either theme, and nothing beyond the window from narrow to wide."""
-    for theme, rules in (("dark", ()), ("light", COLOURS)):
+    themes: tuple[tuple[Literal["dark", "light"], tuple[str, ...]], ...] = (("dark", ()), ("light", COLOURS))
+    for theme, rules in themes:
         page.emulate_media(color_scheme=theme, reduced_motion="reduce")
         for width in (390, 1440):
             page.set_viewport_size({"width": width, "height": 900})

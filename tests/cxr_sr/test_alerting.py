@@ -134,7 +134,7 @@ def test_an_address_that_fails_is_shown_tried_again_and_keeps_the_other_no_longe
             node.check()
         found = row(database)
         assert found.told_at is None
-        assert found.trouble.startswith("Address 1 (JSON) was not told: Failed to send JSON POST notification")
+        assert found.trouble.startswith("Address 1 (JSON) was not told: Failed to send JSON POST")
         web.refuses = False
         until(lambda: row(database).told_at)
     assert row(database).trouble is None

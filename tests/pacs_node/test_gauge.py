@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from pacs_node import gauge
 from pacs_node.gauge import Gauge
 
 
@@ -12,7 +11,7 @@ from pacs_node.gauge import Gauge
 def now(monkeypatch):
     """A clock that stands until it is moved."""
     moment = [100.0]
-    monkeypatch.setattr(gauge.time, "monotonic", lambda: moment[0])
+    monkeypatch.setattr("time.monotonic", lambda: moment[0])
     return moment
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from config import Destination
 from config.network import Archive
-from db import deliveries, picks, queue
+from db import deliveries, picks, sending
 from db.models import Delivery, Job
 from db.states import DeliveryState, JobState
 from pacs_node import records
@@ -64,7 +64,7 @@ def picked(archive: Archive = OLD, **changes: str) -> dict[str, Any]:
 def send(clinic: Clinic, job: Job, destination: Destination = ARCHIVE) -> None:
     address = deliveries.Address(destination.name, destination.model_dump(mode="json"))
     with clinic.database.write() as session:
-        queue.send(session, session.get_one(Job, job.id), address, actor="anna")
+        sending.send(session, session.get_one(Job, job.id), address, actor="anna")
 
 
 def test_typed_names_send_a_picture_nowhere(clinic, picture):

@@ -66,7 +66,7 @@ def test_every_marked_word_has_a_german_one_with_the_same_places_to_fill(domain:
             assert _places(one.string) == _places(one.id), one.id
 
 
-def _key(words: object) -> str:
+def _key(words: Any) -> str:
     return words if isinstance(words, str) else str(words[0])
 
 

@@ -100,7 +100,7 @@ def dicom_date(value: str) -> str:
 
 
 def moment(value: datetime, form: str = "stamp") -> Markup:
-    """A <time>: `form` is `stamp`, `second`, `clock` or `ago`; the browser writes it in its locale and zone."""
+    """A <time>: `form` is `stamp`, `second`, `clock` or `ago`; the browser writes it in its zone."""
     here, of_utc = locale(), value.astimezone(UTC)
     fine = "medium" if form == "second" else "short"
     said = f"{format_date(of_utc, 'medium', locale=here)}, {format_time(of_utc, fine, locale=here)} UTC"
