@@ -15,6 +15,7 @@ from enhancer.data import Patches, block_mean, half_of, list_images, read
 from enhancer.errors import DataError, RecipeError, TrainingError
 from enhancer.evaluation.images import Original
 from enhancer.export import export, main
+from enhancer.modelfile import read_model
 from enhancer.recipe import Recipe, load_recipe
 from enhancer.stage import FidelityStage, log_squared, scale_of, schedule
 from enhancer.train import run, train
@@ -352,3 +353,17 @@ def test_late_in_the_fidelity_stage_each_patch_counts_by_the_logarithm_of_its_er
     large = torch.full((1, 1, 4, 4), 1.0)
     both = log_squared(torch.cat([small, large]))
     assert float(both) == pytest.approx((np.log(0.01 + 3e-5) + np.log(1 + 3e-5)) / 2, abs=1e-5)
+
+
+def test_an_exported_model_can_hold_a_share_of_another_ones_weights(recipe, tmp_path):
+    one, two = (run(dataclasses.replace(recipe, name=name, seed=seed), resume=False) for name, seed in
+                (("one", 1), ("two", 2)))  # fmt: skip
+    for outcome, name in ((one, "one"), (two, "two")):
+        export(outcome.checkpoint, name, "1", tmp_path)
+    export(two.checkpoint, "between", "1", tmp_path, mix=tmp_path / "one.safetensors", share=0.25)
+    ours, first, second = (
+        read_model(tmp_path / f"{name}.safetensors").generator.state_dict()
+        for name in ("between", "one", "two")
+    )
+    for key, value in ours.items():
+        assert torch.allclose(value, 0.25 * first[key] + 0.75 * second[key], atol=1e-3), key
