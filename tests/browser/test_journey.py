@@ -40,7 +40,7 @@ def test_the_first_administrator_must_choose_a_password(open_browser: Opener, no
     expect(page.get_by_text("The password is changed")).to_be_visible()
     page.goto("/system")
     expect(page.get_by_role("heading", name="System")).to_be_visible()
-    expect(page.locator("[data-live=enhancer]")).to_contain_text("running")
+    expect(page.locator("[data-live=enhancer]")).to_contain_text("at work")
 
 
 @pytest.mark.slow

@@ -67,7 +67,7 @@ def test_every_page_fits_and_can_be_read(
     for address in (*PAGES, f"/jobs/{a_job}", "/nowhere"):
         page.goto(address)
         _fits(page)
-        expect(page.get_by_text("not for diagnosis")).to_be_in_viewport()
+        expect(page.get_by_text("not for diagnosis").first).to_be_in_viewport()
     assert len(trouble.said) == 1
     trouble.said.clear()  # Chromium reports the 404 of the last address
 
@@ -197,7 +197,7 @@ def test_a_search_never_shows_in_the_address_and_is_there_on_return(page: Page, 
 
 def test_jobs_can_be_seen_by_state(page: Page, a_job: str) -> None:
     page.goto("/queue?state=retracted")
-    expect(page.get_by_text("No job is retracted.")).to_be_visible()
+    expect(page.get_by_text("No job is in the state retracted.")).to_be_visible()
     expect(page.get_by_role("link", name="retracted")).to_have_attribute("aria-current", "true")
 
 
