@@ -13,7 +13,9 @@ from tests.peers import ROOT, missing
 AXE = ROOT / "webui" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
+# A theme that was changed just now has to be drawn before its colours can be judged.
 _RUN = """async (wanted) => {
+  await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
   const found = await axe.run(document, { runOnly: wanted, resultTypes: ["violations"] });
   return found.violations.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.map((node) =>
     node.target.join(" ") + ": " + [...node.any, ...node.all, ...node.none]
