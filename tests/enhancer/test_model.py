@@ -218,7 +218,7 @@ def test_in_float32_the_shipped_model_agrees_with_float64_to_half_a_step_of_sixt
 
 @pytest.mark.parametrize("scale", [2, 4])
 def test_a_result_gives_its_source_back(scale):
-    sample = pydicom.dcmread(files("cxr_sr") / "samples" / "chest_pa_nih_256.dcm")
+    sample = pydicom.dcmread(str(files("cxr_sr") / "samples" / "chest_pa_nih_256.dcm"))
     source = reduced(sample.pixel_array.astype(np.float32) / (2**sample.BitsStored - 1), 2)
     sr = enhancer.load("srgan", "cpu").enhance(source, scale)
     left = np.abs(reduced(sr, scale) - source).mean()
