@@ -21,6 +21,7 @@ from db import Database, people
 from pacs_node.archive import Archive
 from tests.browser.axe import violations
 from tests.browser.conftest import PASSWORD, START_SECONDS, log_in
+from tests.browser.test_every_page import OVER
 from tests.peers import ROOT, missing, require
 from webui import assets
 
@@ -168,7 +169,7 @@ def stands(page: Page) -> None:
     found["light"] = violations(page, rules=["color-contrast", "link-in-text-block"])
     for width in (390, 1440):
         page.set_viewport_size({"width": width, "height": 900})
-        over = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
+        over = page.evaluate(OVER)
         found[f"{width} wide"] = [f"{over} pixels too wide"] if over > 0 else []
     assert not any(found.values()), {how: said for how, said in found.items() if said}
 

@@ -41,9 +41,16 @@ ADDRESSES: dict[str, Callable[[Desk], list[str]]] = {
 COLOURS = ("color-contrast", "link-in-text-block")
 """What the other theme can change."""
 
-OVER = """() => new Promise((answer) => requestAnimationFrame(() => requestAnimationFrame(() =>
-  answer(document.documentElement.scrollWidth - window.innerWidth))))"""
-"""How many pixels stand out of the window, once it is laid out in its new size."""
+OVER = """async () => {
+  const drawn = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const until = performance.now() + 5000;
+  for (;;) {
+    await drawn();
+    const over = document.documentElement.scrollWidth - window.innerWidth;
+    if (over <= 0 || performance.now() > until) return over;
+  }
+}"""
+"""How many pixels stand out of the window, once it is laid out in its new size (canvases follow later)."""
 
 ERRORS = {"/nowhere": 404, "/queue?state=odd": 400}
 

@@ -372,7 +372,7 @@ def test_the_role_works_until_told_to_stop_and_shows_that_it_is_alive(tmp_path, 
         while clinic.job(accepted.job_id).state is not JobState.DELIVERING and time.monotonic() < deadline:
             time.sleep(0.05)
         with clinic.database.read() as session:
-            (process,) = presence.alive(session)
+            (process,) = presence.alive(session, within_seconds=600)
         stop.set()
         role.join(30)
 
