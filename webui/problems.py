@@ -99,6 +99,6 @@ PROBLEMS: tuple[Kind, ...] = (
     Kind("busy", 503, "Many pictures are being made; try again later."),
     Kind("too-many-streams", 503, "Too many event streams are open; try again later."),
     Kind("role-missing", 503, "No sender is running to do it."),
-    Kind("no-answer", 504, "The archive did not answer in time."),
+    Kind("no-answer", 504, "The sender did not answer in time."),
     Kind("no-room", 507, "There is no room left for new images; an administrator has to make some."),
 )

@@ -39,6 +39,7 @@ class OneModel:
     """Gives the same model under every name."""
 
     model: Any = field(default_factory=IdentityModel)
+    names: tuple[str, ...] = ("identity",)
 
     def get(self, name: str) -> Any:
         return self.model

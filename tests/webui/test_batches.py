@@ -18,7 +18,7 @@ from db.exchange import BatchItem
 from db.models import AuditEvent, Batch, Command
 from db.types import utcnow
 from tests.webui.conftest import Person
-from webui import asking
+from webui import errands
 
 STUDIES = [
     {
@@ -112,7 +112,7 @@ def test_an_archive_that_fails_is_said_so(anna: Person, database: Database) -> N
 def test_a_search_that_nobody_answers_ends(
     anna: Person, database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(asking, "SECONDS", 0.2)
+    monkeypatch.setattr(errands, "ARCHIVE_SECONDS", 0.2)
     with presence.Presence(database, "sender"):
         assert search(anna).status_code == 504
 

@@ -16,7 +16,7 @@ from db.objects import ObjectStore
 from db.states import JobState
 from tests.webui.conftest import Person, dicom, png
 from tests.webui.test_batches import fetcher
-from webui import asking
+from webui import errands
 
 STUDY = {
     "PatientName": "Kim^Minsu",
@@ -136,7 +136,7 @@ def test_what_the_archive_does_not_say_is_not_made_up(
         answer = pick(anna, picture)
     assert answer.status_code == 502
     assert "does not have this study" in answer.get_json()["detail"]
-    monkeypatch.setattr(asking, "SECONDS", 0.2)
+    monkeypatch.setattr(errands, "ARCHIVE_SECONDS", 0.2)
     with presence.Presence(database, "sender"):
         assert pick(anna, picture).status_code == 504
     with database.read() as session:

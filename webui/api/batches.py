@@ -18,7 +18,7 @@ from config.network import Archive
 from db import audit, batches, commands
 from db.exchange import BatchItem
 from db.models import Batch
-from webui import asking, auth, trail
+from webui import auth, errands, trail
 from webui.api.operations import answer, operation, read_body
 from webui.errors import Invalid, NotFound
 from webui.idempotency import idempotent
@@ -265,7 +265,7 @@ def retry(batch_id: int) -> Response:
 
 def found_in(name: str, wanted: ArchiveSearch) -> FoundStudies:
     """Have an archive searched and wait for the answer. Raises :class:`ApiProblem`."""
-    number, found = asking.ask(
+    number, found = errands.ask_archive(
         name, _KIND, detail=trail.kept(wanted.terms), terms=wanted.terms, limit=wanted.limit
     )
     return FoundStudies(search=number, studies=found["studies"], more=bool(found.get("more")))

@@ -178,7 +178,7 @@ def tried(trial: Trial) -> VerdictView:
             session, auth.actor().user, "rules.test", object_type="job" if trial.job else None,
             object_id=trial.job, address=client_address(),
         )  # fmt: skip
-    found = errands.run("worker", "rules", arguments, seconds=TRY_SECONDS, forget=True)
+    _number, found = errands.run("worker", "rules", arguments, seconds=TRY_SECONDS, forget=True)
     if not found.get("ok"):
         raise Invalid(str(found.get("message") or "It cannot be tried."))
     return VerdictView.model_validate({k: v for k, v in found["verdict"].items() if k != "file"})

@@ -48,7 +48,7 @@ def sent(name: str) -> TestImage:
         raise NotFound("There is no such destination.")
     outcome, detail = "failure", {}
     try:
-        found = errands.run("sender", "test-image", {"destination": name}, seconds=SEND_SECONDS)
+        _number, found = errands.run("sender", "test-image", {"destination": name}, seconds=SEND_SECONDS)
         outcome = "success" if found.get("ok") is True else "failure"
         detail = {key: found.get(key) for key in ("status", "seconds", "message", "sop_instance_uid")}
     except ApiProblem as problem:

@@ -12,7 +12,7 @@ from config.network import Archive, Destination
 from db import audit, browse, events, picks, queue
 from db.models import Job
 from db.states import JobState, Priority
-from webui import asking, auth, content, door
+from webui import auth, content, door, errands
 from webui.api.models import NewJob
 from webui.api.operations import answer, operation, read_body
 from webui.errors import ApiProblem, Conflict, Invalid, NotFound
@@ -66,7 +66,7 @@ def pick(job_id: int, wanted: Pick) -> Picked:
     archive = _archive(wanted)
     with services().database.read() as session:
         _check(_find(session, job_id))
-    _number, said = asking.ask(
+    _number, said = errands.ask_archive(
         wanted.archive, "identify", detail={"job": job_id}, study=wanted.study
     )  # fmt: skip
     with services().database.read() as session:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from datetime import datetime
 from typing import Any, Self
@@ -14,12 +13,12 @@ from sqlalchemy.orm import Session
 from config import Destination
 from config.network import Archive, Remote
 from config.settings import DicomSettings
-from db import audit, browse, commands, deliveries, presence
+from db import audit, browse, deliveries, presence
 from db.models import PeerStatus, RoleInstance
 from db.states import JobState
-from webui import auth
+from webui import auth, errands
 from webui.api.operations import answer, operation
-from webui.errors import ApiProblem, NotFound
+from webui.errors import NotFound
 from webui.security import client_address
 from webui.services import Services, services
 
@@ -274,18 +273,13 @@ def echo_archive(name: str) -> Response:
 
 
 def _echoed(kind: str, name: str) -> Echo:
-    here = services()
-    with here.database.write() as session:
-        if not any(row.role == "sender" for row in presence.alive(session)):
-            raise ApiProblem("No sender is running to do it.", status=503, kind="role-missing")
-        number = commands.ask(session, "sender", "echo", {kind: name})
+    def beside(session: Session) -> None:
         audit.record(
             session, auth.actor().user, f"{kind}.echo", object_type=kind, object_id=name,
             address=client_address(),
         )  # fmt: skip
-    found = _wait(here, number, ECHO_SECONDS)
-    if found is None:
-        raise ApiProblem("The sender did not answer in time.", status=504, kind="no-answer")
+
+    _number, found = errands.run("sender", "echo", {kind: name}, seconds=ECHO_SECONDS, beside=beside)
     seconds = found.get("seconds")
     return Echo(
         destination=name,
@@ -293,16 +287,3 @@ def _echoed(kind: str, name: str) -> Echo:
         seconds=float(seconds) if isinstance(seconds, int | float) else None,
         message=str(found.get("message") or ""),
     )
-
-
-def _wait(here: Services, number: int, longest: float) -> dict[str, Any] | None:
-    deadline = time.monotonic() + longest
-    pause = 0.05
-    while time.monotonic() < deadline:
-        time.sleep(pause)
-        pause = min(0.3, pause * 1.5)
-        with here.database.read() as session:
-            command = commands.result(session, number)
-            if command is not None and command.answer is not None:
-                return command.answer
-    return None
