@@ -21,7 +21,7 @@ BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
 CATALOGUES := $(patsubst %.po,%.mo,$(wildcard webui/translations/*/LC_MESSAGES/*.po))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web catalogues demo serve test lint lint-web bench load words screenshots lock clean
+.PHONY: help install build-web catalogues demo serve test lint lint-web bench faults load words screenshots lock clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
@@ -30,6 +30,7 @@ help:
 	@echo "make test     the test suite (ARGS='tests/db -k lease' for a part)"
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
+	@echo "make faults   the long part of the fault tests: kills, power cuts, full disks, strange peers (an hour)"
 	@echo "make words    the catalogues of translations brought to what is marked in the pages"
 	@echo "make load     how quickly a busy node with 100,000 jobs answers (ARGS='--seconds 120 --json')"
 	@echo "make screenshots  the README's pictures of the pages, from a demo"
@@ -111,6 +112,9 @@ screenshots: install
 
 bench: install
 	@$(VENV)/bin/cxr-sr bench $(ARGS)
+
+faults: install
+	@FAULTS=long $(PY) -m pytest tests/faults -s $(ARGS)
 
 # Milliseconds of every page and answer while people click on a node with 100,000 jobs.
 load: install

