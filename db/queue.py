@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import deliveries, events, pauses, results
@@ -99,6 +99,13 @@ def claim(session: Session, owner: str, lease_seconds: float) -> Lease | None:
         return None
     events.record(session, row.id, "state", before=JobState.QUEUED, after=JobState.RUNNING, actor=owner)
     return Lease(row.id, row.lease_token, expires)
+
+
+def overtaken(session: Session, job: Job) -> bool:
+    """Whether another job is to be done before this one, as its priority is now."""
+    before = or_(Job.priority < job.priority, and_(Job.priority == job.priority, Job.id < job.id))
+    query = select(Job.id).where(Job.state == JobState.QUEUED, Job.not_before <= utcnow(), before)
+    return session.scalar(query.order_by(Job.priority, Job.id).limit(1)) is not None
 
 
 def heartbeat(session: Session, lease: Lease, lease_seconds: float, progress: float | None = None) -> Lease:

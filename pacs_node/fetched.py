@@ -37,15 +37,15 @@ class Wish:
     requested: dict[str, Any]
 
 
-def arrival_of(received: Received, wish: Wish | None) -> Arrival:
-    """An object at the door. One that was fetched waits behind everything clinical."""
+def arrival_of(received: Received, wish: Wish | None, priority: Priority = Priority.ROUTINE) -> Arrival:
+    """An object at the door; `priority` is for what was sent: a fetched one waits behind everything clinical."""
     return Arrival(
         file=received.incoming.path,
         media_type="application/dicom",
         sop_class_uid=received.sop_class_uid,
         sop_instance_uid=received.sop_instance_uid,
         transfer_syntax_uid=received.transfer_syntax_uid,
-        priority=Priority.ROUTINE if wish is None else Priority.BULK,
+        priority=priority if wish is None else Priority.BULK,
         requested={} if wish is None else wish.requested,
         batch_id=None if wish is None else wish.batch_id,
     )

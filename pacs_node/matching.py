@@ -65,6 +65,14 @@ def mismatch(
     return None
 
 
+def by_caller(match: Mapping[str, str | tuple[str, ...]], caller: Mapping[str, str]) -> bool | None:
+    """Whether the entries fit, as far as the caller alone can tell; None where the image has to."""
+    known = {entry: patterns for entry, patterns in match.items() if entry in OF_THE_CALLER}
+    if mismatch(known, Dataset(), caller) is not None:
+        return False
+    return True if len(known) == len(match) else None
+
+
 def values_of(entry: str, header: Dataset, caller: Mapping[str, str]) -> list[str]:
     """What stands under the name of an entry, in capitals; of a sequence its items' codes and meanings."""
     if entry in OF_THE_CALLER:

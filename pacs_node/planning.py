@@ -109,6 +109,7 @@ class Planner:
             return None
         version = records.model_version(session, model.info)
         names = self._unused_uids(session, examined, decision, model.info)
+        claimed_as = job.priority
         job = queue.note_plan(
             session,
             lease,
@@ -120,6 +121,10 @@ class Planner:
             release=decision.release,
             priority=decision.priority,
         )
+        if job.priority > claimed_as and queue.overtaken(session, job):
+            # it was looked at before others because it might have been urgent; it is not
+            queue.give_back(session, lease, actor=self.actor)
+            return None
         assert job.result_series_uid is not None
         assert job.result_sop_uid is not None
         reuse = None

@@ -19,9 +19,9 @@ from config.network import Peer
 from config.origins import fingerprint
 from db import Database
 from db.intake import Origin
-from db.objects import ObjectStore, open_store
+from db.objects import ObjectStore, store_of
 from db.presence import Presence
-from pacs_node import codecs, commitment, fetched, statuses
+from pacs_node import codecs, commitment, fetched, rules, statuses
 from pacs_node.acceptor import Acceptor
 from pacs_node.commitment_scp import Desk
 from pacs_node.commitment_scu import take_report
@@ -159,8 +159,9 @@ class Receiver:
             moved = fetched.move_of(self.database, self.settings, received)
         except SQLAlchemyError as error:
             return no_database(error)
-        arrival = fetched.arrival_of(received, moved)
         caller = received.caller
+        asked = rules.Asked("dimse", caller.ae_title, caller.called_ae_title, caller.address)
+        arrival = fetched.arrival_of(received, moved, rules.most_urgent(asked, self.settings.rules))
         origin = Origin(
             kind="dimse" if moved is None else "fetch",
             ae_title=caller.ae_title,
@@ -191,7 +192,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     Raises OSError when it cannot listen, :class:`pacs_node.tls.TlsError` when its certificate is of no use.
     """
     database = Database(settings.database_url)
-    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+    store = store_of(settings)
     try:
         receiver = Receiver(settings, database, store)
         dicom = settings.dicom

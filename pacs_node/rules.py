@@ -98,13 +98,34 @@ def decide(header: Dataset, rows: int, columns: int, asked: Asked, settings: Set
         rule=name,
         scale=scale,
         model=asked.model or (rule.model if rule is not None else None) or settings.enhancer.model,
-        priority=_PRIORITIES[rule.priority] if rule is not None and asked.kind not in _AS_ASKED else None,
+        priority=None if asked.kind in _AS_ASKED else _priority_of(rule),
         destinations=destinations,
         release=rule.release if rule is not None else "auto",
         forward_original=rule.forward_original if rule is not None else "never",
         warnings=warnings,
         passed_over=passed_over,
     )
+
+
+def most_urgent(asked: Asked, rules: tuple[Rule, ...]) -> Priority:
+    """The most urgent priority that an object may come to have, by what is known before it is read.
+
+    It is queued under that, and takes its own place once it was examined (`pacs_node.planning`).
+    """
+    possible: list[Priority] = []
+    for rule in rules:
+        fits = matching.by_caller(rule.match, _values_of(asked))
+        if fits is not False:
+            possible.append(_priority_of(rule))
+        if fits:
+            break
+    else:
+        possible.append(_priority_of(None))
+    return min(possible)
+
+
+def _priority_of(rule: Rule | None) -> Priority:
+    return Priority.ROUTINE if rule is None else _PRIORITIES[rule.priority]
 
 
 def choose_scale(

@@ -7,7 +7,7 @@ import pytest
 from config import Destination, Settings
 from config.settings import EnhancerSettings, Rule
 from db.states import Priority
-from pacs_node.rules import Asked, choose_scale, decide, matches
+from pacs_node.rules import Asked, choose_scale, decide, matches, most_urgent
 from tests import dicom_variants as variants
 
 ENHANCER = EnhancerSettings()
@@ -237,3 +237,24 @@ def test_a_fetched_image_waits_behind_everything_clinical_whatever_a_rule_says()
 
     assert priority("dimse") == Priority.STAT
     assert priority("fetch") is None
+
+
+def test_what_the_caller_tells_is_enough_to_queue_an_urgent_image_first():
+    emergency = Rule(
+        name="er", match={"CallingAETitle": "ER*", "CallingAddress": "192.0.2.0/24"}, priority="stat"
+    )
+    research = Rule(name="research", match={"CalledAETitle": "RESEARCH"}, priority="bulk")
+    portable = Rule(name="portable", match={"CallingAETitle": "WARD", "View": "AP"}, priority="stat")
+    everything = (emergency, research, portable)
+
+    assert most_urgent(Asked(calling_ae_title="ER7", address="192.0.2.9"), everything) == Priority.STAT
+    assert most_urgent(Asked(calling_ae_title="ER7", address="203.0.113.9"), everything) == Priority.ROUTINE
+    assert most_urgent(Asked(called_ae_title="RESEARCH"), everything) == Priority.BULK
+    assert most_urgent(Asked(calling_ae_title="CLINIC"), everything) == Priority.ROUTINE
+
+
+def test_an_image_that_may_turn_out_to_be_urgent_is_queued_as_such():
+    portable = Rule(name="portable", match={"CallingAETitle": "WARD", "View": "AP"}, priority="stat")
+
+    assert most_urgent(Asked(calling_ae_title="WARD"), (portable,)) == Priority.STAT
+    assert most_urgent(Asked(calling_ae_title="CLINIC"), (portable,)) == Priority.ROUTINE

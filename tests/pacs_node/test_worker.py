@@ -351,6 +351,20 @@ def test_a_rule_may_hold_results_for_review_and_forward_the_original(tmp_path):
     ]
 
 
+def test_the_urgent_image_among_many_is_finished_first(tmp_path):
+    portable = Rule(name="portable", match={"ViewPosition": "AP"}, priority="stat")
+    with open_clinic(tmp_path, rules=(portable,)) as clinic:
+        first = [clinic.receive(variants.cr(ViewPosition="PA"), priority=Priority.STAT) for _ in range(3)]
+        urgent = clinic.receive(variants.cr(ViewPosition="AP"), priority=Priority.STAT)
+        clinic.work()
+        jobs = [clinic.job(one.job_id) for one in (urgent, *first)]
+
+    assert [job.state for job in jobs] == [JobState.DELIVERING] * 4
+    assert [job.attempts for job in jobs] == [1] * 4
+    made = sorted(jobs, key=lambda job: job.result.id)
+    assert [job.id for job in made] == [job.id for job in jobs]
+
+
 def test_a_lossy_upload_stays_marked_as_lossy(clinic, tmp_path):
     path = tmp_path / "chest.jpg"
     Image.fromarray(variants.chest_values(8, 300, 300)).save(path, quality=80)

@@ -8,12 +8,13 @@ from typing import Any
 
 from flask import Blueprint, Response, json, request
 
-from db.states import Purpose
+from db.states import Priority, Purpose
 from webui import auth, content, door, multipart
 from webui.api.operations import operation
 from webui.content import Content, NotTaken
 from webui.dicomweb import header, resources
 from webui.errors import ApiProblem, Unsupported, intake_paused, queue_full
+from webui.services import services
 from webui.uploads import new_spool_file, upload
 
 blueprint = Blueprint("store", __name__)
@@ -72,7 +73,10 @@ def _store(study: str) -> Response:
     parameters = request.mimetype_params
     if request.mimetype != "multipart/related" or parameters.get("type", content.DICOM) != content.DICOM:
         raise Unsupported('Send multipart/related; type="application/dicom".')
-    wishes = door.Wishes(kind="stow", purpose=Purpose.CLINICAL)
+    urgent = any(rule.priority == "stat" for rule in services().settings.rules)  # it is looked at first, then
+    wishes = door.Wishes(
+        kind="stow", purpose=Purpose.CLINICAL, priority=Priority.STAT if urgent else Priority.ROUTINE
+    )
     delivery = _Delivery(study)
     try:
         outcome = door.take(_parcels(parameters.get("boundary", ""), delivery), wishes, together=False)
