@@ -1,4 +1,5 @@
-"""Who did what and when. Rows are only added; the database itself refuses to change or remove one."""
+"""Who did what and when. Rows are only added; the database itself refuses to change or remove one, and the
+chains of `db.chain` show where somebody has done so all the same."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from db import chain
 from db.engine import Database
 from db.models import AuditEvent
+from db.types import clean, clean_all, utcnow
 
 WITHHELD = "query"
 """Part of an entry's detail that may name patients: what was searched for."""
@@ -33,16 +36,19 @@ def record(
     """Add an entry in the caller's transaction; what was done and its entry stand or fall together.
 
     `actor` is a user's name or a role, `action` a word with a dot (`login`, `job.retry`, `user.disable`).
+    The entry takes its place in a chain at once: what it says is not to be changed.
     """
     entry = AuditEvent(
-        actor=actor[:128],
+        at=utcnow(),
+        actor=clean(actor)[:128],
         action=action,
         object_type=object_type,
-        object_id=None if object_id is None else str(object_id)[:64],
-        address=address,
+        object_id=None if object_id is None else clean(str(object_id))[:64],
+        address=None if address is None else clean(address)[:64],
         outcome=outcome,
-        detail=detail or {},
+        detail=clean_all(detail or {}),
     )
+    chain.append(session, entry)
     session.add(entry)
     return entry
 

@@ -375,10 +375,35 @@ class AuditEvent(Base):
     address: Mapped[str | None] = mapped_column(String(64))
     outcome: Mapped[str] = mapped_column(String(16), default="success")
     detail: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    chain: Mapped[str | None] = mapped_column(String(40))
+    """Of the process that wrote it (`db.chain`); None for rows from before there were chains."""
+    number: Mapped[int | None] = mapped_column(BigId)
+    """Within its chain, from 1, without gaps."""
+    digest: Mapped[str | None] = mapped_column(String(64))
+    """SHA-256 of this row and of the digest before it in its chain."""
     __table_args__ = (
         Index("ix_audit_event_actor", "actor", "id"),
         Index("ix_audit_event_object", "object_type", "object_id", "id"),
+        Index("ix_audit_event_chain", "chain", "number", unique=True),
     )
+
+
+class AuditSeal(Base):
+    """How far the chains of the audit trail had come at a moment; never changed (`db.seals`)."""
+
+    __tablename__ = "audit_seal"
+    id: Mapped[int] = mapped_column(BigId, primary_key=True)
+    at: Mapped[datetime]
+    rows: Mapped[int] = mapped_column(BigId)
+    """How many rows are sealed by it and were not before."""
+    position: Mapped[int] = mapped_column(BigId)
+    """The largest id of a row that was there."""
+    heads: Mapped[dict[str, Any]]
+    """Of each chain that has grown since the last seal: number and digest of its last row."""
+    before: Mapped[dict[str, Any] | None]
+    """Of the first seal: count, last id and digest of the rows that have no chain."""
+    previous: Mapped[str] = mapped_column(String(64), unique=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
 
 
 class Command(Base):

@@ -40,7 +40,7 @@ class Json(TypeDecorator[Any]):
         return dialect.type_descriptor(JSONB() if dialect.name == "postgresql" else JSON())
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> Any:
-        return _clean_all(value)
+        return clean_all(value)
 
 
 def clean(text: str) -> str:
@@ -48,13 +48,14 @@ def clean(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
-def _clean_all(value: Any) -> Any:
+def clean_all(value: Any) -> Any:
+    """A value of JSON whose strings, and the keys of whose objects, are clean."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, dict):
-        return {clean(str(key)): _clean_all(item) for key, item in value.items()}
+        return {clean(str(key)): clean_all(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_clean_all(item) for item in value]
+        return [clean_all(item) for item in value]
     return value
 
 
