@@ -38,7 +38,7 @@ class Wish:
 
 
 def arrival_of(received: Received, wish: Wish | None, priority: Priority = Priority.ROUTINE) -> Arrival:
-    """An object at the door; `priority` is for what was sent: a fetched one waits behind everything clinical."""
+    """An object at the door; `priority` is for what was sent: fetched ones wait behind everything."""
     return Arrival(
         file=received.incoming.path,
         media_type="application/dicom",
