@@ -24,7 +24,7 @@ FILE_NAME = "cxr-sr.toml"
 PREFIX = "CXR_SR_"
 TEST_PREFIX = "CXR_SR_TEST_"
 """Variables for tests; no setting begins so."""
-_SECRET = {"url", "urls"}
+_SECRET = {"url", "urls", "client_secret", "bind_password"}
 """Keys whose values are not repeated in messages: they may hold a password."""
 
 

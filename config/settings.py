@@ -28,6 +28,7 @@ from config.section import (
     Seconds,
     Section,
 )
+from config.signin import LdapSettings, OidcSettings
 from config.sources import Sources
 from config.targets import alert_targets
 
@@ -51,6 +52,9 @@ class StorageSettings(Section):
         512 * 2**20,
         ge=0,
         description="Free space kept, in bytes: below it new objects are refused with A700.",
+    )
+    reserve_percent: float = Field(
+        1.0, ge=0, lt=100, description="Free space kept, in percent of the file system: the larger of both counts."
     )
 
 
@@ -199,6 +203,15 @@ class WebSettings(Section):
     session_idle_minutes: float = Field(
         60.0, gt=0, description="Minutes of silence after which a login ends."
     )
+    password_min_length: int = Field(
+        12, ge=8, le=64, description="Fewest characters of a password that somebody chooses."
+    )
+    oidc: OidcSettings | None = Field(
+        None, description="Signing in by an OpenID Connect provider (docs/signin.md); none: there is no such."
+    )
+    ldap: LdapSettings | None = Field(
+        None, description="Signing in with passwords of a directory (docs/signin.md); none: there is no such."
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -224,6 +237,12 @@ class WebSettings(Section):
 class RetentionSettings(Section):
     sources_days: float = Field(30.0, gt=0, description="Days that finished sources are kept.")
     results_days: float = Field(30.0, gt=0, description="Days that delivered results are kept.")
+    minimum_hours: float = Field(
+        24.0,
+        ge=0,
+        description="Hours that finished images are kept at least when the disk is almost full: then what "
+        "may be purged at all goes early, oldest first.",
+    )
     events_days: float = Field(365.0, gt=0, description="Days that job events are kept.")
     backups: int = Field(7, ge=0, description="Database backups kept; 0 makes none.")
 
