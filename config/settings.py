@@ -54,7 +54,10 @@ class StorageSettings(Section):
         description="Free space kept, in bytes: below it new objects are refused with A700.",
     )
     reserve_percent: float = Field(
-        1.0, ge=0, lt=100, description="Free space kept, in percent of the file system: the larger of both counts."
+        1.0,
+        ge=0,
+        lt=100,
+        description="Free space kept, in percent of the file system: the larger of both counts.",
     )
 
 

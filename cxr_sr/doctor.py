@@ -95,9 +95,9 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
 
 def check_storage(settings: Settings) -> str:
     """Put an object away durably, read it back, remove it; look at the room that is left."""
-    from db.objects import open_store
+    from db.objects import store_of
 
-    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+    store = store_of(settings)
     file = store.spool / "doctor.part"
     file.write_bytes(b"cxr-sr doctor")
     try:
@@ -109,14 +109,15 @@ def check_storage(settings: Settings) -> str:
             raise Unfit("what was written is not what is read back; do not trust this disk")
     finally:
         store.delete(stored.key)
-    free = store.room().free_bytes
-    if free is None:
+    room = store.room()
+    if room.free_bytes is None:
         return "written and read back"
-    if free < settings.storage.reserve_bytes:
-        raise Unfit(
-            f"{free // MIB} MiB are free, less than the reserve; new images are refused until there is more"
-        )
-    return f"written and read back; {free // MIB} MiB free"
+    free, kept = f"{room.free_bytes // MIB} MiB", f"the reserve of {room.reserve_bytes // MIB} MiB"
+    if not room.accepts:
+        raise Unfit(f"{free} are free, less than {kept}; new images are refused until there is more")
+    if not room.has(2.0):
+        raise Caution(f"{free} are free; below {kept} new images are refused")
+    return f"written and read back; {free} free"
 
 
 def check_audit(settings: Settings) -> str:

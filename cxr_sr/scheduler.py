@@ -21,7 +21,7 @@ from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
 from db import Database, alerts, audit, commitments, deliveries, measurements, queue, schema, tallies
 from db.exchange import Document
-from db.objects import LocalStore, ObjectStore, open_store
+from db.objects import LocalStore, ObjectStore, store_of
 from db.presence import Presence
 from db.types import utcnow
 
@@ -272,7 +272,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url)
     lead = leadership(database, settings.data_dir)
     try:
-        store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+        store = store_of(settings)
         info = {"leading": False, "settings": fingerprint(settings)}
         with Presence(database, "scheduler", info) as presence:
             duties = Duties(settings, database, store, presence)

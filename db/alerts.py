@@ -139,10 +139,10 @@ def purge(session: Session, before: datetime) -> int:
     return len(session.execute(gone, execution_options={"synchronize_session": False}).all())
 
 
-def disk_forecast(session: Session, settings: Settings, now: datetime) -> Forecast:
+def disk_forecast(session: Session, reserve_bytes: int, now: datetime) -> Forecast:
     """When the object store is full, by the figures of the last week."""
     points = measurements.points(session, "disk-free", now - WINDOW, STORE)
-    return forecast(points, settings.storage.reserve_bytes)
+    return forecast(points, reserve_bytes)
 
 
 def _missing_roles(session: Session, alive: Sequence[RoleInstance], now: datetime) -> Iterator[Condition]:
@@ -222,16 +222,15 @@ def _disk(session: Session, settings: Settings, room: Room | None, now: datetime
     if room is None:
         yield Condition("disk", STORE, "The object store does not answer.")
         return
-    reserve = settings.storage.reserve_bytes
     if room.free_bytes is None:
         return
     free = f"{room.free_bytes / 1e9:.1f} GB free"
-    if room.free_bytes < reserve:
+    if not room.accepts:
         yield Condition("disk", STORE, f"The object store is full, {free}: new images are refused.")
-    elif room.free_bytes < 2 * reserve:
+    elif not room.has(2.0):
         yield Condition("disk", STORE, f"The object store is almost full: {free}.")
     else:
-        days = disk_forecast(session, settings, now).days
+        days = disk_forecast(session, room.reserve_bytes, now).days
         if days is not None and days < settings.alerts.disk_days:
             message = f"The object store is full in about {_days(days)} at the rate of the last week: {free}."
             yield Condition("disk", STORE, message)

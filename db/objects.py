@@ -16,10 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
 from db.files import private_folder, sync_folder
+
+if TYPE_CHECKING:
+    from config import Settings
 
 _KEY = re.compile(r"[a-z]+/[0-9a-f]{2}/[0-9a-f]{32}(\.[a-z0-9]{1,8})?")
 
@@ -36,6 +39,10 @@ class ObjectMissing(StoreError):
     """There is no object under that key."""
 
 
+class ObjectDamaged(StoreError):
+    """The object is not what was stored: its digest differs."""
+
+
 @dataclass(frozen=True)
 class Stored:
     """What the store has durably: key, lowercase hex SHA-256 and size in bytes."""
@@ -47,10 +54,25 @@ class Stored:
 
 @dataclass(frozen=True)
 class Room:
-    """Free and total bytes where objects lie; None where the store does not know."""
+    """Free and total bytes where objects lie, None where the store does not know, and the bytes kept in
+    reserve."""
 
     free_bytes: int | None
     total_bytes: int | None
+    reserve_bytes: int = 0
+
+    @property
+    def accepts(self) -> bool:
+        """Whether new objects are taken."""
+        return self.has(1.0)
+
+    def has(self, times: float) -> bool:
+        """Whether so many times the reserve is free."""
+        return self.free_bytes is None or self.free_bytes >= times * self.reserve_bytes
+
+
+OWN_PART = 0.5
+"""Part of the reserve that what is made of accepted objects leaves alone: it is the database's."""
 
 
 class ObjectStore(Protocol):
@@ -63,7 +85,8 @@ class ObjectStore(Protocol):
     def put(self, file: Path, kind: str, suffix: str = "") -> Stored:
         """Move a local file into the store; it is gone from `file` and durable when this returns.
 
-        `kind` (`sources`, `results`, `previews`) begins the key, `suffix` (`.dcm`) ends it.
+        `kind` (`sources`, `results`, `previews`) begins the key, `suffix` (`.dcm`) ends it. Sources are taken
+        while the whole reserve is free; what is made of them may use a part of it.
         Raises :class:`StoreFull`, :class:`StoreError`; the file is then still at its place.
         """
 
@@ -81,7 +104,10 @@ class ObjectStore(Protocol):
         """Keys of objects last written before that time, for the sweep of orphans."""
 
     def room(self) -> Room:
-        """Space left."""
+        """Space left. Raises OSError."""
+
+    def refuses(self, size: int = 1, kind: str = "sources") -> str | None:
+        """Why an object of that many bytes would not be taken now, found by trying; None where it would."""
 
 
 def new_key(kind: str, suffix: str = "") -> str:
@@ -101,20 +127,32 @@ def file_digest(stream: BinaryIO) -> str:
     return digest.hexdigest()
 
 
-def open_store(url: str, *, reserve_bytes: int = 0) -> ObjectStore:
+def open_store(url: str, *, reserve_bytes: int = 0, reserve_percent: float = 0.0) -> ObjectStore:
     """The store that a `storage.url` names. Raises :class:`StoreError` when there is none of that kind."""
     parts = urlsplit(url)
     if parts.scheme == "file":
-        return LocalStore(Path(unquote(parts.path)), reserve_bytes=reserve_bytes)
+        folder = Path(unquote(parts.path))
+        return LocalStore(folder, reserve_bytes=reserve_bytes, reserve_percent=reserve_percent)
     raise StoreError(f"storage.url: expected file:///FOLDER, this version has no store for {parts.scheme!r}")
 
 
-class LocalStore:
-    """Objects as files below one folder; file and folder are synced before `put` returns."""
+def store_of(settings: Settings) -> ObjectStore:
+    """The store of a node, with its reserve. Raises :class:`StoreError`."""
+    kept = settings.storage
+    return open_store(
+        settings.storage_url, reserve_bytes=kept.reserve_bytes, reserve_percent=kept.reserve_percent
+    )
 
-    def __init__(self, root: Path, *, reserve_bytes: int = 0) -> None:
+
+class LocalStore:
+    """Objects as files below one folder; file and folder are synced before `put` returns.
+
+    The larger of the two counts of the reserve holds; the percentage is of the file system.
+    """
+
+    def __init__(self, root: Path, *, reserve_bytes: int = 0, reserve_percent: float = 0.0) -> None:
         self.root = root
-        self.reserve_bytes = reserve_bytes
+        self.reserve_bytes, self.reserve_percent = reserve_bytes, reserve_percent
         self._spool = root / "spool"
         self._durable: set[Path] = set()
         """Folders whose names this process has seen synced; another may have made one and not got so far."""
@@ -131,7 +169,7 @@ class LocalStore:
         key = new_key(kind, suffix)
         target = self.root / key
         try:
-            self._keep_reserve()
+            self._keep_reserve(kind)
             try:
                 return self._move(file, target, key)
             except OSError as error:
@@ -142,10 +180,28 @@ class LocalStore:
             problem = StoreFull if error.errno in _FULL else StoreError
             raise problem(f"the object could not be stored: {error.strerror}") from error
 
-    def _keep_reserve(self) -> None:
-        free = self.room().free_bytes
-        if free is not None and free < self.reserve_bytes:
-            raise StoreFull(f"{free} bytes are free, {self.reserve_bytes} are kept in reserve")
+    def _keep_reserve(self, kind: str) -> None:
+        room = self.room()
+        part = 1.0 if kind == "sources" else OWN_PART
+        if not room.has(part):
+            kept = int(part * room.reserve_bytes)
+            raise StoreFull(f"{room.free_bytes} bytes are free, {kept} are kept in reserve")
+
+    def refuses(self, size: int = 1, kind: str = "sources") -> str | None:
+        draft = self._spool / f"room-{uuid.uuid4().hex}.part"
+        try:
+            self._keep_reserve(kind)
+            descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.posix_fallocate(descriptor, 0, max(1, size))  # a quota is told by nothing but a try
+            finally:
+                os.close(descriptor)
+                draft.unlink(missing_ok=True)
+        except StoreError as error:
+            return str(error)
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return None
 
     def _move(self, file: Path, target: Path, key: str) -> Stored:
         """First the bytes are synced, then the name appears, then the name is synced."""
@@ -203,7 +259,8 @@ class LocalStore:
 
     def room(self) -> Room:
         usage = shutil.disk_usage(self.root)
-        return Room(usage.free, usage.total)
+        reserve = max(self.reserve_bytes, int(usage.total * self.reserve_percent / 100))
+        return Room(usage.free, usage.total, reserve)
 
     def _path(self, key: str) -> Path:
         if not _KEY.fullmatch(key):

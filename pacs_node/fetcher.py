@@ -168,7 +168,7 @@ class Fetcher:
     def _open_spool(self) -> Spool:
         with self._lock:
             if self._spool is None:
-                self._spool = Spool(self.store.spool)
+                self._spool = Spool(self.store.spool, lambda: self.store.room().accepts)
             return self._spool
 
 

@@ -10,6 +10,7 @@ from db.intake import Accepted, Arrival, IntakePaused, Origin, QueueFull, intake
 from db.objects import ObjectStore, StoreError, StoreFull
 from pacs_node import statuses
 from pacs_node.received import Answer
+from pacs_node.spool import NO_ROOM
 
 log = structlog.get_logger(__name__)
 
@@ -25,7 +26,7 @@ def put_away(
     except QueueFull:
         return Answer(statuses.OUT_OF_RESOURCES, "too many images are waiting")
     except StoreFull:
-        return Answer(statuses.OUT_OF_RESOURCES, "no room on disk")
+        return Answer(statuses.OUT_OF_RESOURCES, NO_ROOM)
     except StoreError:
         return Answer(statuses.OUT_OF_RESOURCES, "the storage does not answer")
     except SQLAlchemyError as error:

@@ -88,7 +88,7 @@ class Receiver:
         dicom = settings.dicom
         self.refusals = Refusals(database)
         self.credentials = server_credentials(dicom.tls) if dicom.tls else None
-        self.spool = Spool(store.spool)
+        self.spool = Spool(store.spool, lambda: store.room().accepts)
         self.desk = Desk(settings, database)
         try:
             self.server = Server(

@@ -21,7 +21,7 @@ from config.origins import fingerprint
 from db import Database, commands, commitment_requests, commitments, deliveries, schema
 from db.leases import backoff
 from db.models import Command
-from db.objects import ObjectStore, open_store
+from db.objects import ObjectStore, store_of
 from db.presence import Presence
 from pacs_node import fetcher, testimage
 from pacs_node.commitment_scp import Teller
@@ -190,7 +190,7 @@ class Sender:
 def run(settings: Settings, stop: threading.Event) -> None:
     """Deliver until `stop` is set, then let what is on its way arrive."""
     database = Database(settings.database_url)
-    store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+    store = store_of(settings)
     sender = Sender(settings, database, store, stop)
     info = {"destinations": [d.name for d in settings.destinations], "settings": fingerprint(settings)}
     try:

@@ -10,12 +10,16 @@ import fcntl
 import os
 import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
 from pacs_node.header import PREFIX_BYTES
 
 _BUFFER = 1 << 18
+_LOOK_BYTES = 8 << 20
+"""How much of an object arrives between two looks at the room that is left."""
+NO_ROOM = "no room on disk"
 
 
 class Flood(Exception):
@@ -25,10 +29,12 @@ class Flood(Exception):
 class Spool:
     """A folder below `root` for this process alone, held by a lock file as long as the process lives.
 
-    Opening one removes the folders of processes that are gone. Raises OSError.
+    Opening one removes the folders of processes that are gone. `has_room` says whether objects may come in:
+    it is asked before an object and while it arrives. Raises OSError.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, has_room: Callable[[], bool] = lambda: True) -> None:
+        self._has_room = has_room
         root.mkdir(parents=True, exist_ok=True, mode=0o700)
         _sweep(root)
         self.folder = root / f"dimse-{uuid.uuid4().hex}"
@@ -43,7 +49,7 @@ class Spool:
 
     def begin(self, header: bytes, max_bytes: int) -> Incoming:
         """A new file that begins with `header`; its data set may have `max_bytes`. Never raises."""
-        return Incoming(self.folder / f"{uuid.uuid4().hex}.part", header, max_bytes)
+        return Incoming(self.folder / f"{uuid.uuid4().hex}.part", header, max_bytes, self._has_room)
 
     def close(self) -> None:
         """Remove the folder with whatever is left in it."""
@@ -60,16 +66,21 @@ class Incoming:
     `prefix` holds the first bytes of the data set, `size` counts all of them.
     """
 
-    def __init__(self, path: Path, header: bytes, max_bytes: int) -> None:
+    def __init__(
+        self, path: Path, header: bytes, max_bytes: int, has_room: Callable[[], bool] = lambda: True
+    ) -> None:
         self.path = path
+        self._has_room, self._next_look = has_room, 0
         self.max_bytes = max_bytes
         self.size = 0
         self.prefix = bytearray()
         self.trouble: str | None = None
         self._file: BinaryIO | None = None
         try:
-            self._file = open(path, "xb", buffering=_BUFFER)  # noqa: SIM115 - lives as long as the transfer
-            self._file.write(header)
+            self._look()
+            if self.trouble is None:
+                self._file = open(path, "xb", buffering=_BUFFER)  # noqa: SIM115 - lives as long as the transfer
+                self._file.write(header)
         except OSError as error:
             self._fail(f"cannot write: {error.strerror}")
 
@@ -85,7 +96,9 @@ class Incoming:
             self._fail(f"the object has more than {self.max_bytes} bytes")
         if self._file is not None:
             try:
-                self._file.write(chunk)
+                self._look()
+                if self._file is not None:
+                    self._file.write(chunk)
             except OSError as error:
                 self._fail(f"cannot write: {error.strerror}")
 
@@ -106,6 +119,13 @@ class Incoming:
             self._file = None
         with contextlib.suppress(OSError):
             self.path.unlink(missing_ok=True)
+
+    def _look(self) -> None:
+        """Stop before what arrives eats into the reserve. Raises OSError."""
+        if self.size >= self._next_look:
+            self._next_look = self.size + _LOOK_BYTES
+            if not self._has_room():
+                self._fail(NO_ROOM)
 
     def _fail(self, trouble: str) -> None:
         self.trouble = self.trouble or trouble

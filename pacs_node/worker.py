@@ -29,7 +29,7 @@ from db import Database, events, picks, queue, schema
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost
 from db.models import Result, Source
-from db.objects import ObjectStore, Stored, StoreError, open_store
+from db.objects import ObjectStore, Stored, StoreError, store_of
 from db.presence import Presence
 from db.queue import NewResult
 from db.states import Relation
@@ -66,7 +66,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url)
     try:
         schema.check(database)
-        store = open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes)
+        store = store_of(settings)
         _use_threads(settings.enhancer.threads)
         models, gauge, own = Models(settings), Gauge(), {"settings": fingerprint(settings)}
         given = settings.examine

@@ -19,7 +19,7 @@ from flask import Flask
 
 from config import Settings
 from db import Database
-from db.objects import open_store
+from db.objects import store_of
 from webui import auth, csrf, errors, language, limits, metrics, navigation, security, signin, uploads
 from webui.api import blueprint as api
 from webui.api.events import Broadcaster
@@ -55,7 +55,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     app.extensions[KEY] = Services(
         settings=settings,
         database=database,
-        store=open_store(settings.storage_url, reserve_bytes=settings.storage.reserve_bytes),
+        store=store_of(settings),
         throttle=Throttle(),
         broadcaster=Broadcaster(database, max_streams=max(1, settings.web.threads - SPARE_THREADS)),
         metrics=metrics.Metrics(),

@@ -16,6 +16,8 @@ from webui.services import services
 
 _TAKES_UPLOADS = "cxr_sr_upload"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_LOOK_BYTES = 8 << 20
+"""How much of a file is written between two looks at the room that is left."""
 
 View = TypeVar("View", bound=Callable[..., Any])
 
@@ -27,16 +29,27 @@ def upload(view: View) -> View:
 
 
 class SpoolFile(io.FileIO):
-    """A new private file in the spool; a full disk becomes :class:`webui.errors.NoRoom`."""
+    """A new private file in the spool; a full disk, or one at its reserve, becomes
+    :class:`webui.errors.NoRoom`."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"upload-{uuid.uuid4().hex}.part"
-        super().__init__(self.path, "x+b")
+        self._unseen = 0
+        try:
+            super().__init__(self.path, "x+b")
+        except OSError as error:
+            if error.errno in _FULL:
+                raise errors.no_room() from error
+            raise
         self.path.chmod(0o600)
 
     def write(self, data: Any, /) -> int:
         view = memoryview(data).cast("B")
         done = 0
+        self._unseen += len(view)
+        if self._unseen > _LOOK_BYTES:  # what is unpacked is larger than what was announced
+            self._unseen = 0
+            check_room(0)
         try:
             while done < len(view):
                 done += super().write(view[done:]) or 0
@@ -77,9 +90,8 @@ def new_spool_file() -> SpoolFile:
 
 def check_room(incoming: int) -> None:
     """Refuse what would eat into the reserve before it is sent."""
-    here = services()
-    free = here.store.room().free_bytes
-    if free is not None and free - incoming < here.settings.storage.reserve_bytes:
+    room = services().store.room()
+    if room.free_bytes is not None and room.free_bytes - incoming < room.reserve_bytes:
         raise errors.no_room()
 
 

@@ -129,7 +129,7 @@ def test_a_destination_is_told_of_when_it_was_silent_for_long(database, look):
     [(9 * 10**8, "is full, 0.9 GB free: new images are refused"), (15 * 10**8, "is almost full: 1.5 GB")],
 )
 def test_a_disk_near_its_reserve_is_told(look, free, words):
-    assert words in look(Room(free, 10**12))["disk"]
+    assert words in look(Room(free, 10**12, 10**9))["disk"]
 
 
 def test_a_disk_that_will_be_full_in_some_days_is_told(database, look):
@@ -139,7 +139,7 @@ def test_a_disk_that_will_be_full_in_some_days_is_told(database, look):
             free = {"disk-free": 21e9 + hours * 2e8}
             measurements.record(session, free, alerts.STORE, now - timedelta(hours=hours))
     message = "The object store is full in about 4 days at the rate of the last week: 21.0 GB free."
-    assert look(Room(21 * 10**9, 10**12)) == {"disk": message}
+    assert look(Room(21 * 10**9, 10**12, 10**9)) == {"disk": message}
 
 
 def test_a_store_that_does_not_answer_is_told_and_one_without_bounds_is_not(look):

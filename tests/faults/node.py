@@ -89,6 +89,7 @@ port = {self.dicom_port}
 port = {self.web_port}
 [storage]
 reserve_bytes = 0
+reserve_percent = 0
 [queue]
 lease_seconds = 2
 retry_base_seconds = 0.2
@@ -106,6 +107,8 @@ port = {destination_port}
 """)
         self.database = Database(f"sqlite:///{folder / 'var' / 'cxr-sr.db'}")
         self._process: subprocess.Popen[bytes] | None = None
+        self.under: list[str] = []
+        """A command that is to start the node, as strace."""
 
     def environment(self) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("CXR_SR_")}
@@ -129,7 +132,7 @@ port = {destination_port}
         """Start the supervisor; returns at once."""
         with self.log.open("ab") as output:
             self._process = subprocess.Popen(
-                self.command("serve", *(word for role in roles for word in ("--role", role))),
+                [*self.under, *self.command("serve", *(word for role in roles for word in ("--role", role)))],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

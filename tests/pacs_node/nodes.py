@@ -59,7 +59,7 @@ def make_settings(
         data_dir=data_dir,
         dicom=DicomSettings(**(quick | (dicom or {}))),
         queue=QueueSettings(**(waits | (queue or {}))),
-        storage=StorageSettings(reserve_bytes=0),
+        storage=StorageSettings(reserve_bytes=0, reserve_percent=0),
         destinations=destinations,
     )
 

@@ -83,3 +83,16 @@ def test_the_spool_of_a_killed_process_is_swept_and_that_of_a_living_one_is_not(
         process.kill()
     Spool(tmp_path).close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_object_stops_before_it_eats_into_the_reserve(tmp_path):
+    room = [True]
+    spool = Spool(tmp_path, lambda: room[0])
+    incoming = spool.begin(b"HEAD", 1 << 30)
+    incoming.write(bytes(9 << 20))
+    room[0] = False
+    incoming.write(bytes(9 << 20))
+    assert incoming.trouble == "no room on disk"
+    assert spool.begin(b"HEAD", 1000).trouble == "no room on disk"
+    assert list(spool.folder.iterdir()) == []
+    spool.close()

@@ -37,7 +37,7 @@ PACS = Destination(name="pacs", ae_title="PACS", host="127.0.0.1", port=104)
 def settings(tmp_path: Path) -> Settings:
     return Settings(
         data_dir=tmp_path / "var",
-        storage=StorageSettings(reserve_bytes=0),
+        storage=StorageSettings(reserve_bytes=0, reserve_percent=0),
         queue=QueueSettings(max_waiting=1000),
         web=WebSettings(port=0, max_upload_bytes=8 << 20),
         destinations=(PACS,),

@@ -222,15 +222,16 @@ def _overview(here: Services) -> DashboardView:
     now, settings = utcnow(), here.settings
     with here.database.read() as session:
         rows = presence.alive(session)
-        stopped = pauses.all_pauses(session)
+        stopped, room = pauses.all_pauses(session), _disk(here)
+        reserve = room.reserve_bytes if room is not None else settings.storage.reserve_bytes
         return DashboardView(
             jobs=browse.counts(session),
             oldest_waiting=_oldest(session),
             failures=[_failures(found) for found in dashboard.failures(session)],
             deliveries=_deliveries(session, here, {pause.what for pause in stopped}),
             roles=[_role(role, rows) for role in ROLES],
-            disk=_disk(here),
-            forecast=ForecastView.of(alerts.disk_forecast(session, settings, now)),
+            disk=room,
+            forecast=ForecastView.of(alerts.disk_forecast(session, reserve, now)),
             certificates=_certificates(rows, settings.alerts, now),
             tokens=[
                 TokenView.model_validate(token, from_attributes=True)

@@ -97,7 +97,7 @@ class DiskView(BaseModel):
 
     free_bytes: int | None
     total_bytes: int | None
-    reserve_bytes: int
+    reserve_bytes: int = Field(description="Kept free: the larger of the two counts of the reserve.")
     accepts: bool = Field(description="Whether new objects are taken.")
 
 
@@ -194,12 +194,11 @@ def overview(session: Session, here: Services) -> SystemView:
 def disk(here: Services) -> DiskView:
     """Room of the store, and whether it takes more."""
     room = here.store.room()
-    reserve = here.settings.storage.reserve_bytes
     return DiskView(
         free_bytes=room.free_bytes,
         total_bytes=room.total_bytes,
-        reserve_bytes=reserve,
-        accepts=room.free_bytes is None or room.free_bytes >= reserve,
+        reserve_bytes=room.reserve_bytes,
+        accepts=room.accepts,
     )
 
 
