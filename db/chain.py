@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine, event
@@ -26,8 +26,8 @@ from db.models import AuditEvent
 
 BEGIN = "0" * 64
 """What the first row of a chain follows."""
-FIELDS = ("chain", "number", "actor", "action", "object_type", "object_id", "address", "outcome", "detail")
-"""Columns of a row that its digest is over, beside `at` and the digest before it."""
+FIELDS = ("chain", "number", "actor", "action", "object_type", "object_id", "address", "outcome")
+"""Columns of a row that its digest is over, beside `at`, the digest of `detail` and the digest before it."""
 _LANE, _COMMITTING = "audit.chain", "audit.committing"
 
 
@@ -79,6 +79,15 @@ _of_engine: WeakKeyDictionary[Engine, Chains] = WeakKeyDictionary()
 _guard = threading.Lock()
 
 
+class Entry(Protocol):
+    """A row of the trail, as the ORM or a plain query has it."""
+
+    @property
+    def at(self) -> Any: ...
+    @property
+    def detail(self) -> Any: ...
+
+
 def append(session: Session, row: AuditEvent) -> None:
     """Put a new row at the end of the transaction's chain; its columns must not change afterwards."""
     lane: Lane | None = session.info.get(_LANE)
@@ -89,18 +98,25 @@ def append(session: Session, row: AuditEvent) -> None:
     lane.head = Head(row.number, row.digest)
 
 
-def canonical(row: AuditEvent) -> dict[str, Any]:
-    """What a row's digest is over, as values of JSON that are the same on every engine."""
-    said = {name: _same(getattr(row, name)) for name in FIELDS}
-    return {"at": moment(row.at), **said}
+def canonical(row: Entry) -> dict[str, Any]:
+    """What a row's digest is over. Of its detail it is a digest too: so a row can be checked without it."""
+    said = {name: getattr(row, name) for name in FIELDS}
+    return {**said, "at": moment(row.at), "detail_sha256": detail_sha256(row.detail)}
+
+
+def detail_sha256(detail: Mapping[str, Any]) -> str:
+    """SHA-256 of the canonical JSON of an entry's detail."""
+    return hashlib.sha256(_json(_same(detail))).hexdigest()
 
 
 def digest(said: Mapping[str, Any], previous: str) -> str:
-    """SHA-256 of the canonical JSON (UTF-8, keys sorted, no blanks) of `said` and the digest before it."""
-    text = json.dumps(
-        {**said, "previous": previous}, ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    )
-    return hashlib.sha256(text.encode()).hexdigest()
+    """SHA-256 of the canonical JSON of `said` and of the digest before it."""
+    return hashlib.sha256(_json({**said, "previous": previous})).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    """JSON in UTF-8, keys in the order of their code points, no blanks."""
+    return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
 
 
 def moment(at: datetime) -> str:
