@@ -19,6 +19,7 @@ from db.states import JobState
 from db.types import utcnow
 from tests.webui import jobs
 from tests.webui.conftest import PACS, Person, dicom
+from webui.api import results
 
 
 @pytest.fixture
@@ -241,6 +242,24 @@ def test_chosen_jobs_come_in_one_archive(anna: Person, finish: Any) -> None:
     for wrong in ({}, {"job": "x"}, {"job": numbers, "kind": "exe"}):
         refused = post(anna, "/chosen/results.zip", **wrong)
         assert (refused.status_code, refused.mimetype) == (422, "text/html")
+
+
+def test_all_that_match_the_filter_come_in_one_archive(
+    anna: Person, finish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finished = [finish(), finish()]
+    waiting = anna.upload(("b.dcm", dicom("1.2.99"))).get_json()["jobs"][0]["id"]
+    answer = post(anna, "/chosen/results.zip", all="1", state="done", job=waiting)
+    with zipfile.ZipFile(io.BytesIO(answer.data)) as archive:
+        assert len(archive.namelist()) == 3
+    asked = post(anna, "/chosen/send", all="1", state="done").text
+    assert all(f'name="job" value="{number}"' in asked for number in finished)
+    assert f'value="{waiting}"' not in asked
+    assert post(anna, "/chosen/send", all="1", state="odd").status_code == 400
+    monkeypatch.setattr(results, "MANY", 1)
+    refused = post(anna, "/chosen/results.zip", all="1", state="done")
+    assert refused.status_code == 422
+    assert "At most 1 jobs at once" in refused.text
 
 
 def test_chosen_jobs_are_sent_after_a_destination_was_chosen(

@@ -1,15 +1,21 @@
-"""Jobs that were chosen in the queue: taken home in one archive, or sent on. Their numbers come in a body."""
+"""Jobs chosen in the queue, or all that its filter finds: taken home in one archive, or sent on.
+
+Their numbers, or the filter, come in a body.
+"""
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, render_template, request
+from flask import Blueprint, Response, abort, render_template, request
 from flask_babel import gettext as _
+from pydantic import ValidationError
 
+from db import browse
 from db.sending import SENDABLE
-from webui import auth
+from webui import auth, trail
 from webui.api import results as api
 from webui.api.operations import validated
 from webui.errors import Invalid
+from webui.pages.queue import Wish
 from webui.services import services
 
 
@@ -53,9 +59,20 @@ def chosen_send() -> str:
 
 def _numbers() -> list[int]:
     """The jobs that were chosen. Raises 422 for none, too many, or what is no number."""
-    given = request.form.getlist("job")
+    given = _matching() if request.form.get("all") else request.form.getlist("job")
     if not given:
         raise Invalid(_("Choose some jobs first."))
     if len(given) > api.MANY:
         raise Invalid(_("At most %(number)s jobs at once.", number=api.MANY))
     return validated(api.Numbers, {"jobs": given}).jobs
+
+
+def _matching() -> list[int]:
+    """The jobs that the queue's filter finds, at most one more than are taken at once."""
+    try:
+        asked = Wish.of(request.form).search()
+    except ValidationError:
+        abort(400)
+    trail.searched("jobs.search", {"text": asked.text})
+    with services().database.read() as session:
+        return browse.ids(session, states=asked.state, search=asked.conditions(), limit=api.MANY + 1)
