@@ -251,7 +251,9 @@ class RetentionSettings(Section):
 
 
 class SchedulerSettings(Section):
-    lease_seconds: Seconds = Field(15.0, description="Interval of the sweep for expired leases.")
+    lease_seconds: Seconds = Field(
+        5.0, description="Interval of the sweep for leases that have ended or whose owner has died."
+    )
     echo_seconds: Seconds = Field(300.0, description="Interval of C-ECHO to each destination.")
     disk_seconds: Seconds = Field(60.0, description="Interval of the looks at disk and certificates.")
     retention_seconds: Seconds = Field(3600.0, description="Interval of retention.")
@@ -260,6 +262,8 @@ class SchedulerSettings(Section):
         86400.0, description="Age from which a file without a row is an orphan."
     )
     backup_hours: float = Field(24.0, gt=0, description="Interval of database backups.")
+    seal_seconds: Seconds = Field(300.0, description="Interval of seals of the audit trail.")
+    verify_hours: float = Field(24.0, gt=0, description="Interval at which the audit trail is verified.")
 
 
 class AuditSettings(Section):

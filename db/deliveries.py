@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import Session
 
 from db import events, pauses, picks
-from db.leases import CancelRequested, Lease, LeaseLost, backoff
+from db.leases import CancelRequested, Lease, LeaseLost, backoff, is_dead
 from db.models import Delivery, Job
 from db.states import DELIVERY_ARRIVED, DELIVERY_OPEN, DeliveryState, JobState
 from db.transitions import move_delivery, move_job
@@ -226,13 +226,19 @@ def fail(
 
 
 def expire(session: Session, now: datetime | None = None) -> int:
-    """Return deliveries of silent senders to the queue and end those whose time is over.
+    """Return deliveries of silent or dead senders to the queue and end those whose time is over.
 
     A delivery of a result held for review does not age: its time begins with the release. Nor does one to
     a paused destination.
     """
     now = now or utcnow()
-    silent = (Delivery.state == DeliveryState.SENDING) & (Delivery.lease_expires_at < now)
+    owners = session.scalars(
+        select(Delivery.lease_owner).where(Delivery.state == DeliveryState.SENDING).distinct()
+    )
+    dead = {owner for owner in owners if is_dead(owner)}
+    silent = (Delivery.state == DeliveryState.SENDING) & (
+        (Delivery.lease_expires_at < now) | Delivery.lease_owner.in_(dead)
+    )
     late = (Delivery.state == DeliveryState.WAITING) & (Delivery.expires_at < now) & _goes()
     late &= ~pauses.holds_delivery()
     query = (
@@ -245,7 +251,8 @@ def expire(session: Session, now: datetime | None = None) -> int:
     for delivery_id in session.scalars(query).all():
         delivery = lock(session, delivery_id)
         lease_end = delivery.lease_expires_at
-        if delivery.state == DeliveryState.SENDING and lease_end is not None and lease_end < now:
+        over = delivery.lease_owner in dead or (lease_end is not None and lease_end < now)
+        if delivery.state == DeliveryState.SENDING and over:
             delivery.perhaps_there = True
             move_delivery(
                 session, delivery, DeliveryState.WAITING, comment="the sender fell silent", actor="scheduler"

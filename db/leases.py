@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
+import socket
+import uuid
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -35,3 +39,30 @@ def backoff(attempt: int, base: float, longest: float, rng: random.Random | None
     """
     ceiling = min(longest, base * 2.0 ** min(attempt - 1, 32))
     return timedelta(seconds=ceiling * (rng or random).uniform(0.5, 1.0))
+
+
+_OWNER = re.compile(r"[a-z]+@(?P<host>.*):(?P<pid>[0-9]+):[0-9a-f]{6}")
+
+
+def owner_here(role: str) -> str:
+    """What a role of this process calls itself as the owner of leases: no two are called the same."""
+    return f"{role}@{socket.gethostname()[:80]}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+
+
+def is_dead(owner: str | None) -> bool:
+    """Whether the owner of a lease was a process of this machine and runs no more; then nobody needs to wait
+    until its lease ends.
+
+    Said of one that still lives (of the same host name, where its process cannot be seen from here) it costs
+    a repetition and nothing else: the token fences off whoever comes second.
+    """
+    found = _OWNER.fullmatch(owner or "")
+    if found is None or found["host"] != socket.gethostname()[:80]:
+        return False
+    try:
+        os.kill(int(found["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        pass
+    return False

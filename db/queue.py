@@ -14,7 +14,7 @@ from sqlalchemy import and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from db import deliveries, events, pauses, results
-from db.leases import CancelRequested, Lease, LeaseLost, backoff
+from db.leases import CancelRequested, Lease, LeaseLost, backoff, is_dead
 from db.models import Job, JobEvent, ModelVersion, Source
 from db.results import NewResult as NewResult  # what a worker finishes with
 from db.states import (
@@ -275,11 +275,16 @@ def honour_cancel(session: Session, lease: Lease, *, actor: str | None = None) -
 
 
 def expire_leases(session: Session, *, max_attempts: int, now: datetime | None = None) -> int:
-    """Give the jobs of silent workers back to the queue, or fail those with no attempt left."""
+    """Give the jobs of silent workers back to the queue, or fail those with no attempt left.
+
+    A worker that is known to be dead need not be waited for.
+    """
     now = now or utcnow()
+    owners = session.scalars(select(Job.lease_owner).where(Job.state == JobState.RUNNING).distinct())
+    dead = [owner for owner in owners if is_dead(owner)]
     jobs = session.scalars(
         select(Job)
-        .where(Job.state == JobState.RUNNING, Job.lease_expires_at < now)
+        .where(Job.state == JobState.RUNNING, (Job.lease_expires_at < now) | Job.lease_owner.in_(dead))
         .with_for_update(skip_locked=True, key_share=True)
     ).all()
     for job in jobs:

@@ -5,8 +5,6 @@ A destination that is dead delays its own deliveries alone, and is tried again a
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -18,11 +16,13 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
 from config.origins import fingerprint
+from config.standing import Standing
 from db import Database, commands, commitment_requests, commitments, deliveries, schema
-from db.leases import backoff
+from db.leases import backoff, owner_here
 from db.models import Command
 from db.objects import ObjectStore, store_of
 from db.presence import Presence
+from db.trouble import advice
 from pacs_node import fetcher, testimage
 from pacs_node.commitment_scp import Teller
 from pacs_node.courier import Courier, note_peer, open_carrier
@@ -55,7 +55,7 @@ class Sender:
         self, settings: Settings, database: Database, store: ObjectStore, stop: threading.Event
     ) -> None:
         self.settings, self.database, self.store, self.stop = settings, database, store, stop
-        self.owner = f"sender@{socket.gethostname()}:{os.getpid()}"
+        self.owner = owner_here("sender")
         self._routes: dict[str, _Route] = {}
         self._echoes: set[threading.Thread] = set()
         self._lock = threading.Lock()
@@ -99,7 +99,7 @@ class Sender:
         try:
             courier.run()
         except SQLAlchemyError as error:
-            log.error("courier.database", destination=name, error=type(error).__name__)
+            log.error("courier.database", destination=name, why=advice(error))
             courier.peer_failed = True
         except Exception as error:  # noqa: BLE001 - a fault with one destination is no fault of the others
             log.error("courier.failed", destination=name, error=where(error))
@@ -198,11 +198,13 @@ def run(settings: Settings, stop: threading.Event) -> None:
             Presence(database, "sender", info),
             fetcher.running(settings, database, store, stop, DRAIN_SECONDS),
         ):
+            silent = Standing(log, "sender.database")
             while not stop.wait(settings.queue.poll_seconds):
                 try:
                     sender.step()
+                    silent.over()
                 except SQLAlchemyError as error:
-                    log.error("sender.database", error=type(error).__name__)
+                    silent.there(why=advice(error))
             sender.drain()
     finally:
         database.close()

@@ -6,8 +6,6 @@ the job's reason, what may go better another time is tried again with growing wa
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 import uuid
@@ -27,7 +25,7 @@ from config import Settings
 from config.origins import fingerprint
 from db import Database, events, picks, queue, schema
 from db.deliveries import Address
-from db.leases import CancelRequested, Lease, LeaseLost
+from db.leases import CancelRequested, Lease, LeaseLost, owner_here
 from db.models import Result, Source
 from db.objects import ObjectStore, Stored, StoreError, store_of
 from db.presence import Presence
@@ -104,7 +102,7 @@ class Worker:
         self.gauge = gauge or Gauge()
         self.settings, self.database, self.store, self.shelf = settings, database, store, Shelf(store)
         self.examiner, self.installation, self.stop = examiner, installation, stop
-        self.owner = f"{socket.gethostname()[:80]}:{os.getpid()}:{uuid.uuid4().hex[:6]}"
+        self.owner = owner_here("worker")
         self.planner = Planner(settings, models, installation, self.owner)
 
     def work(self) -> None:
