@@ -6,6 +6,7 @@ the roles restarts the process, so gunicorn's own master has nothing to do here.
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -14,6 +15,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
+from selectors import EVENT_READ
 from typing import Any
 from weakref import WeakSet
 
@@ -27,6 +30,7 @@ from db import Database, schema
 from db.presence import Presence
 from webui.app import create_app
 from webui.services import KEY
+from webui.wire import Certificate, Connection, Crowd
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +62,9 @@ def run(settings: Settings, stop: threading.Event) -> None:
 def serve(settings: Settings, database: Database, listener: socket.socket, stop: threading.Event) -> None:
     """Answer what arrives at a listening socket until `stop` is set."""
     app = create_app(settings, database)
-    worker = Worker(configuration(settings), app, listener)
+    web = settings.web
+    certificate = Certificate(web.tls_cert, web.tls_key) if web.tls_cert is not None else None
+    worker = Worker(configuration(settings), app, listener, certificate)
     watcher = threading.Thread(
         target=_stop_when_asked, args=(stop, worker, app), name="web-stop", daemon=True
     )
@@ -93,6 +99,7 @@ def configuration(settings: Settings) -> Any:
         "threads": web.threads,
         "worker_connections": web.threads * 4,
         "keepalive": 5,
+        "sendfile": False,  # every byte passes by `webui.wire`
         "graceful_timeout": GRACE_SECONDS,
         "forwarded_allow_ips": "",
         "proxy_allow_ips": "",
@@ -103,7 +110,6 @@ def configuration(settings: Settings) -> Any:
     }
     if web.tls_cert is not None:
         values |= {"certfile": str(web.tls_cert), "keyfile": str(web.tls_key) if web.tls_key else None}
-        values |= {"do_handshake_on_connect": False}
     for name, value in values.items():
         cfg.set(name, value)
     return cfg
@@ -112,13 +118,50 @@ def configuration(settings: Settings) -> Any:
 class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
     """gunicorn's threaded worker without a master: signals stay with the role, life with its supervisor."""
 
-    def __init__(self, cfg: Any, app: Any, listener: socket.socket) -> None:
+    def __init__(
+        self, cfg: Any, app: Any, listener: socket.socket, certificate: Certificate | None = None
+    ) -> None:
         super().__init__(0, os.getppid(), [listener], _Wsgi(app), cfg.timeout, cfg, Log())
         self.connections: WeakSet[Any] = WeakSet()
+        self.crowd, self.certificate = Crowd(cfg.threads), certificate
 
-    def handle(self, conn: Any) -> Any:
+    def accept(self, listener: socket.socket) -> None:
+        """Take a connection; a thread looks after it once there is something to read."""
+        try:
+            sock, client = listener.accept()
+        except OSError as error:
+            if error.errno in {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}:
+                time.sleep(0.1)  # it waits in line until another has gone
+            return
+        if len(self.pending_conns) >= self.worker_connections // 2:
+            self._drop_the_longest_silent()
+        self.nr_conns += 1
+        conn = Connection(self.cfg, sock, client, listener.getsockname(), self.crowd, self.certificate)
+        conn.timeout = time.monotonic() + self.cfg.keepalive
         self.connections.add(conn)
-        return super().handle(conn)
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, EVENT_READ, partial(self.on_pending_socket_readable, conn))
+
+    def on_pending_socket_readable(self, conn: Any, client: Any) -> None:
+        """Hand a connection that begins to speak to a thread, unless it was dropped just now."""
+        if conn in self.pending_conns:
+            super().on_pending_socket_readable(conn, client)
+
+    def _drop_the_longest_silent(self) -> None:
+        conn = self.pending_conns.popleft()
+        self.poller.unregister(conn.sock)
+        self.nr_conns -= 1
+        conn.close()
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """Accept or not; at the end those who have said nothing are not waited for."""
+        super().set_accept_enabled(enabled)
+        while not self.alive and self.pending_conns:
+            self._drop_the_longest_silent()
+
+    def handle_request(self, req: Any, conn: Any) -> Any:
+        conn.sock.in_head = False
+        return super().handle_request(req, conn)
 
     def init_signals(self) -> None:
         """The command line has set the handlers; they end in `stop`."""
