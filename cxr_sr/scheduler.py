@@ -17,12 +17,26 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from sqlalchemy.exc import SQLAlchemyError
 
 from config.origins import fingerprint
+from config.standing import Standing
 from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
-from db import Database, alerts, audit, commitments, deliveries, measurements, queue, schema, tallies
+from db import (
+    Database,
+    alerts,
+    audit,
+    commitments,
+    deliveries,
+    measurements,
+    queue,
+    schema,
+    tallies,
+    verification,
+)
 from db.exchange import Document
-from db.objects import LocalStore, ObjectStore, store_of
+from db.objects import LocalStore, ObjectStore, StoreError, store_of
 from db.presence import Presence
+from db.seals import Sealer
+from db.trouble import advice
 from db.types import utcnow
 
 if TYPE_CHECKING:
@@ -70,6 +84,7 @@ class Duties:
         self._certificates: Mapping[str | None, str | None] = {}
         self._alerting = Alerting(self.settings, self.database, self.store)
         self._herald = Herald(self.database, self.settings.web.public_url)
+        self._sealer = Sealer(self.database)
 
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
@@ -160,6 +175,22 @@ class Duties:
             if not answer.ok:
                 log.warning("destination-silent", destination=destination.name, message=answer.message)
 
+    def seal_trail(self) -> None:
+        """Seal the audit trail; who has the log has the seal's digest."""
+        seal = self._sealer.seal()
+        if seal is not None:
+            log.info("audit-sealed", seal=seal.id, rows=seal.rows, digest=seal.digest)
+
+    def verify_trail(self) -> None:
+        """Read the whole audit trail and write down whether it is what was written."""
+        report = verification.verify(self.database)
+        with self.database.write() as session:
+            verification.note(session, "scheduler", report)
+        if report.sound:
+            log.info("audit-verified", rows=report.rows, seals=report.seals, head=report.head)
+        else:
+            log.error("audit-damaged", findings=report.count, first=report.findings[0].message)
+
     def tell_repository(self) -> None:
         """Send the audit messages that are due; where nobody takes them they wait in the database."""
         from pacs_node.audit.exporter import backlog
@@ -184,9 +215,11 @@ class Duties:
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:
-        """Send what the role's own end has added; what nobody takes now is told at the next start."""
+        """Seal and send what the role's own end has added; what nobody takes now is told at the next start."""
         from pacs_node.audit.sinks import SinkError
 
+        with contextlib.suppress(SQLAlchemyError):
+            self.seal_trail()
         if self._exporter is not None:
             with contextlib.suppress(SinkError, SQLAlchemyError):
                 self._exporter.run()
@@ -225,7 +258,6 @@ class Duties:
         if not kept:
             return
         folder = backup_folder(self.settings)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         target = folder / utcnow().strftime(BACKUP_NAME)
         schema.backup(self.database, target)
         dropped = rotate(folder, kept)
@@ -250,6 +282,14 @@ def backup_due(folder: Path, every: timedelta, now: datetime) -> datetime:
     """When the next backup is to be made: at once where there is none or the newest is too old."""
     newest = max((path.stat().st_mtime for path in folder.glob(BACKUP_PATTERN)), default=None)
     return now if newest is None else max(now, datetime.fromtimestamp(newest, now.tzinfo) + every)
+
+
+def verification_due(database: Database, every: timedelta, now: datetime) -> datetime:
+    """When the audit trail is to be verified: soon where it never was, or too long ago."""
+    with database.read() as session:
+        last = verification.last(session)
+    soon = now + timedelta(seconds=90)
+    return soon if last is None else max(soon, last.at + every)
 
 
 def sweep_spool(store: ObjectStore, older_than: datetime) -> int:
@@ -310,6 +350,7 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
     backup, alert_seconds = timedelta(hours=every.backup_hours), duties.settings.alerts.check_seconds
+    verify = timedelta(hours=every.verify_hours)
     table: tuple[tuple[Callable[[], None], float, datetime], ...] = (
         (duties.expire_leases, every.lease_seconds, now),
         (duties.check_disk, every.disk_seconds, now),
@@ -320,6 +361,8 @@ def timetable(duties: Duties) -> BackgroundScheduler:
         (duties.sweep_orphans, every.orphans_seconds, now + timedelta(seconds=30)),
         (duties.purge, every.retention_seconds, now + timedelta(seconds=60)),
         (duties.back_up, backup.total_seconds(), backup_due(backup_folder(duties.settings), backup, now)),
+        (duties.seal_trail, every.seal_seconds, now + timedelta(seconds=10)),
+        (duties.verify_trail, verify.total_seconds(), verification_due(duties.database, verify, now)),
         (duties.call_webhooks, WEBHOOK_SECONDS, now),
         (duties.write_statement, STATEMENT_SECONDS, now + timedelta(seconds=3)),
     )
@@ -339,13 +382,20 @@ def timetable(duties: Duties) -> BackgroundScheduler:
 
 
 def _logged(duty: Callable[[], None]) -> Callable[[], None]:
+    stands = Standing(log, "duty-failed")
+
     def run_duty(**_: Any) -> None:
         began = time.monotonic()
         try:
             duty()
+        except SQLAlchemyError as error:
+            stands.there(duty=duty.__name__, why=advice(error))
+        except (StoreError, OSError) as error:
+            stands.there(duty=duty.__name__, why=getattr(error, "strerror", None) or str(error))
         except Exception as error:  # one that fails must not end the others
             log.error("duty-failed", duty=duty.__name__, exc_info=error)
         else:
+            stands.over()
             log.debug("duty-done", duty=duty.__name__, seconds=round(time.monotonic() - began, 3))
 
     return run_duty

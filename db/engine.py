@@ -8,10 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.orm import Session, sessionmaker
 
 from db.files import private_folder
+
+PATIENCE_SECONDS = 10.0
+"""Time that is waited for a lock or a connection; then whoever asked is told, and asks again later."""
 
 _WRITE = "cxr_sr_write"
 _POSTGRES_READ = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
@@ -29,9 +32,10 @@ class Database:
         parsed = make_url(url)
         self.sqlite = parsed.get_backend_name() == "sqlite"
         if self.sqlite:
-            options["connect_args"] = {"timeout": 30, "isolation_level": None}
+            options["connect_args"] = {"timeout": PATIENCE_SECONDS, "isolation_level": None}
         else:
-            options |= {"pool_pre_ping": True}
+            options |= {"pool_pre_ping": True, "connect_args": _postgres_patience(parsed)}
+        options["pool_timeout"] = PATIENCE_SECONDS
         self.url = url
         self.engine: Engine = create_engine(url, pool_size=pool_size, max_overflow=pool_size, **options)
         if self.sqlite:
@@ -64,6 +68,17 @@ class Database:
         self.engine.dispose()
 
 
+def _postgres_patience(url: URL) -> dict[str, Any]:
+    """A server that is gone, or a lock that somebody holds, is not waited for without end."""
+    options = url.query.get("options")
+    own = f"{options} " if isinstance(options, str) else ""
+    return {
+        "connect_timeout": int(PATIENCE_SECONDS),
+        "tcp_user_timeout": int(2 * PATIENCE_SECONDS * 1000),
+        "options": f"{own}-c lock_timeout={PATIENCE_SECONDS * 1000:.0f}",
+    }
+
+
 def sqlite_private_file(_dialect: object, _record: object, arguments: list[Any], _options: object) -> None:
     """A new file is for its owner alone; SQLite gives its companions (-wal, -shm) the same mode."""
     if not arguments or arguments[0] in {"", ":memory:"} or str(arguments[0]).startswith("file:"):
@@ -76,7 +91,8 @@ def sqlite_private_file(_dialect: object, _record: object, arguments: list[Any],
 
 def _sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
+    patience = f"busy_timeout={PATIENCE_SECONDS * 1000:.0f}"
+    for pragma in (patience, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 

@@ -17,10 +17,12 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from config.standing import Standing
 from db import audit, measurements
 from db.engine import Database
 from db.load import Load
 from db.models import RoleInstance
+from db.trouble import trouble
 from db.types import utcnow
 
 _log = structlog.get_logger(__name__)
@@ -54,6 +56,7 @@ class Presence:
         self.id = f"{role}-{uuid.uuid4().hex[:12]}"
         self._info: dict[str, Any] = dict(info or {})
         self._started_at = utcnow()
+        self._unwritten = Standing(_log, "presence could not be written")
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._thread = threading.Thread(target=self._beat, name=f"presence-{role}", daemon=True)
@@ -128,7 +131,9 @@ class Presence:
                         detail={"host": host, "pid": pid},
                     )
         except SQLAlchemyError as error:
-            _log.warning("presence could not be written", role=self.role, error=type(error).__name__)
+            self._unwritten.there("warning", role=self.role, why=trouble(error).value)
+        else:
+            self._unwritten.over()
 
 
 def alive(session: Session, within_seconds: float = 20) -> list[RoleInstance]:

@@ -107,17 +107,18 @@ def _alone(database: Database) -> Iterator[Connection]:
     """
     if not database.sqlite:
         with database.engine.connect() as connection:
+            connection.execute(text("SET LOCAL lock_timeout = '60s'"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _LOCK})
             yield connection
         return
     engine = create_engine(
-        database.url, poolclass=NullPool, connect_args={"timeout": 60, "isolation_level": None}
+        database.url, poolclass=NullPool, connect_args={"timeout": 30, "isolation_level": None}
     )
     event.listen(engine, "do_connect", sqlite_private_file)
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: object, _record: object) -> None:
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF", "busy_timeout=60000"):
+        for pragma in ("busy_timeout=30000", "journal_mode=WAL", "synchronous=FULL", "foreign_keys=OFF"):
             connection.execute(f"PRAGMA {pragma}")  # type: ignore[attr-defined]
 
     @event.listens_for(engine, "begin")

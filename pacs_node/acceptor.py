@@ -20,6 +20,7 @@ from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.transport import AssociationServer
 
+from config.standing import Standing
 from pacs_node import header, normalized, statuses
 from pacs_node.commandset import (
     C_CANCEL_RQ,
@@ -33,15 +34,24 @@ from pacs_node.commandset import (
     parse,
 )
 from pacs_node.guests import Guest
-from pacs_node.received import Answer, Caller, Limits, Received, Rejection, check, response_to
-from pacs_node.sockets import ClosingSocket, sever
+from pacs_node.received import (
+    FIXED_BYTES,
+    Answer,
+    Caller,
+    Limits,
+    Received,
+    Rejection,
+    caller_of,
+    check,
+    response_to,
+)
+from pacs_node.sockets import LONGEST_ASSOCIATE, ClosingSocket, TooLong, sever
 from pacs_node.spool import Flood, Spool
 from pacs_node.whereabouts import where
 
 log = structlog.get_logger(__name__)
 
 MAX_COMMAND_BYTES = 65536
-MAX_ASSOCIATE_BYTES = 1 << 20
 _TALKING_SECONDS = 0.5
 MAX_UNANSWERED = 4
 """Messages that a peer may send ahead of our answers; nobody negotiated that it may send any."""
@@ -52,11 +62,16 @@ class Node(Protocol):
 
     limits: Limits
     spool: Spool
+    unstored: Standing
+    """Tells of objects that were refused: a full disk refuses hundreds for one reason."""
     services: frozenset[str]
     """SOP classes whose N-ACTION and N-EVENT-REPORT are served."""
 
     def serve(self, request: normalized.Request, assoc: Acceptor) -> Answer:
         """Answer an N-ACTION or N-EVENT-REPORT."""
+
+    def admit(self, caller: Caller) -> Rejection | None:
+        """Whether a caller may associate; asked once for each request."""
 
     def judge(self, assoc: Acceptor) -> Rejection | None:
         """Whether this association may be established; if so it counts from here on."""
@@ -78,6 +93,8 @@ class Acceptor(Association):
         ae, limits = listener.ae, node.limits
         super().__init__(ae, "acceptor")
         self.node, self.guest = node, guest
+        self.rejection: Rejection | None = None
+        """Why the caller is not let in; known before anything else of its request is looked at."""
         self.name = "AcceptorThread-cxr-sr"
         self.acse = _Acse(self)
         self.dul = _Dul(self)
@@ -162,9 +179,11 @@ class Acceptor(Association):
         except Exception as error:  # noqa: BLE001 - an answer is owed whatever happened
             log.error("store.failed", caller=received.caller.ae_title, error=where(error))
             answer = Answer(statuses.PROCESSING_FAILURE, "internal error")
-        if answer.status != statuses.SUCCESS:
-            log.warning(
-                "store.refused",
+        if answer.status == statuses.SUCCESS:
+            self.node.unstored.over()
+        else:
+            self.node.unstored.there(
+                "warning",
                 status=f"{answer.status:04X}",
                 why=answer.comment,
                 caller=received.caller.ae_title,
@@ -192,6 +211,7 @@ class _Acse(ACSE):
             tls=assoc.encrypted,
         )
         assoc.node.refused(rejection.kind)
+        assoc.rejection = rejection
         self.send_reject(rejection.result, rejection.source, rejection.reason)
         assoc.kill()
 
@@ -218,6 +238,16 @@ class _Dul(DULServiceProvider):
     def _run_loop_delay(self, seconds: float) -> None:
         """The library sets a fixed one."""
 
+    def _decode_pdu(self, bytestream: bytearray) -> tuple[Any, str]:
+        """Decode a PDU. Of whoever is not let in nothing beyond the AE titles is decoded."""
+        assoc: Any = self.assoc
+        if self.state_machine.current_state in ("Sta1", "Sta2"):  # connected, nothing heard yet
+            address = assoc.requestor.address_info
+            assoc.rejection = assoc.node.admit(caller_of(bytestream, address.address if address else ""))
+            if assoc.rejection is not None:
+                del bytestream[FIXED_BYTES:]
+        return super()._decode_pdu(bytestream)
+
     def run_reactor(self) -> None:
         try:
             super().run_reactor()
@@ -234,31 +264,26 @@ class _Oversized(Exception):
 
 
 class _BoundedSocket(ClosingSocket):
-    """Reads a PDU in large pieces, within a length and a time."""
+    """Reads a PDU within the length and the time that the server grants."""
+
+    def bounds(self) -> tuple[int, float]:
+        assoc: Any = self.assoc
+        limits: Limits = assoc.node.limits
+        if assoc.is_established:
+            return 2 * limits.max_pdu + 1024, limits.network_timeout
+        return LONGEST_ASSOCIATE, limits.acse_timeout
 
     def recv(self, nr_bytes: int) -> bytearray:
         assoc: Any = self.assoc
-        node: Node = assoc.node
-        ours = 2 * node.limits.max_pdu + 1024 if assoc.is_established else MAX_ASSOCIATE_BYTES
-        if nr_bytes > ours:
+        if assoc.rejection is not None:
+            raise ConnectionAbortedError("turned away: nothing more is read")
+        try:
+            data = super().recv(nr_bytes)
+        except TooLong:
             log.warning(
                 "association.aborted", why="PDU too long", length=nr_bytes, address=assoc.caller.address
             )
-            raise _Oversized
-        seconds = node.limits.network_timeout if assoc.is_established else node.limits.acse_timeout
-        deadline = time.monotonic() + seconds
-        connection = self.socket
-        data = bytearray(nr_bytes)
-        view, ahead = memoryview(data), self.ahead(nr_bytes)
-        done = len(ahead)
-        view[:done] = ahead
-        while connection is not None and done < nr_bytes:
-            connection.settimeout(max(0.01, deadline - time.monotonic()))
-            if not (count := connection.recv_into(view[done:])):
-                break
-            done += count
-        view.release()
-        del data[done:]
+            raise _Oversized from None
         assoc.dul.active_at = time.monotonic()
         return data
 

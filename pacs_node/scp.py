@@ -27,6 +27,7 @@ from pynetdicom import _config as pynetdicom_config
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AddressInformation, ThreadedAssociationServer
 
+from config.standing import Standing
 from pacs_node import identity, statuses
 from pacs_node.acceptor import Acceptor
 from pacs_node.guests import Guest, Guests
@@ -91,6 +92,7 @@ class Server:
         self.services, self._services = frozenset(services), services
         self.limits, self.spool, self.admit, self.store = limits, spool, admit, store
         self.suspect = suspect
+        self.unstored = Standing(log, "store.refused", every=60.0)
         self.closing = False
         self.guests = Guests(limits)
         self._refused: Counter[str] = Counter()
@@ -160,7 +162,7 @@ class Server:
         """Whether this association may be established; if so it counts from here on."""
         if self.closing:
             return SHUTTING_DOWN
-        return self.admit(assoc.caller) or self.guests.seat(assoc.guest)
+        return assoc.rejection or self.guests.seat(assoc.guest)
 
 
 def _entity(ae_title: str, limits: Limits) -> AE:

@@ -17,6 +17,7 @@ from db.intake import Accepted, Arrival, IntakePaused, Origin, QueueFull, intake
 from db.models import Batch
 from db.objects import StoreError, StoreFull
 from db.states import Priority, Purpose
+from db.trouble import Trouble, trouble
 from webui import archive, auth, content
 from webui.content import Content, NotTaken
 from webui.errors import NoRoom, intake_paused
@@ -156,6 +157,8 @@ def _bring(parcel: Parcel, wishes: Wishes, batch: int | None) -> Accepted:
         log.error("upload not stored", error=type(error).__name__)
         raise ClosedNow("The store does not answer; try again later.", "store") from error
     except SQLAlchemyError as error:
+        if trouble(error) is Trouble.FULL:
+            raise ClosedNow("There is no room left for new images.", "no-room") from error
         log.error("upload not recorded", error=type(error).__name__)
         raise ClosedNow("The database does not answer; try again later.", "database") from error
     log.info(

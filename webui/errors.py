@@ -24,6 +24,7 @@ from db.intake import IntakePaused, QueueFull
 from db.objects import ObjectMissing, StoreError, StoreFull
 from db.picks import NotPicked
 from db.states import IllegalTransition
+from db.trouble import Trouble, trouble
 
 log = structlog.get_logger(__name__)
 
@@ -196,6 +197,8 @@ def register(app: Flask) -> None:
 
     @app.errorhandler(SQLAlchemyError)
     def _database(error: SQLAlchemyError) -> Response:
+        if trouble(error) is Trouble.FULL:
+            return respond(no_room())
         incident = _incident(error)
         return respond(
             Unavailable(

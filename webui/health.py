@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from db import browse, pauses, presence, queue, schema
 from db.models import Delivery, Job
 from db.states import DeliveryState, JobState
+from db.trouble import WORDS, trouble
 from db.types import utcnow
 from webui import auth
 from webui.api.operations import answer, operation
@@ -84,6 +85,8 @@ def not_ready(here: Services) -> list[str]:
     try:
         if not disk(here).accepts:
             reasons.append("The store has no room.")
+        elif why := here.store.refuses():
+            reasons.append(f"The store takes nothing: {why}.")
     except OSError:
         reasons.append("The store does not answer.")
     try:
@@ -101,8 +104,9 @@ def not_ready(here: Services) -> list[str]:
         reasons += [f"No {role} is running." for role in ROLES if role not in alive]
     except schema.SchemaError:
         reasons.append("The database is of another version; run `cxr-sr db upgrade`.")
-    except SQLAlchemyError:
-        reasons.append("The database does not answer.")
+    except SQLAlchemyError as error:
+        said = WORDS[trouble(error)]
+        reasons.append(f"{said[0].upper()}{said[1:]}.")
     return reasons
 
 

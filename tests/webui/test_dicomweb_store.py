@@ -2,14 +2,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from pydicom.dataset import Dataset
+from sqlalchemy.exc import OperationalError
 
 from db import Database
 from db.models import Source
-from db.objects import ObjectStore
+from db.objects import ObjectStore, StoreFull
 from tests import dicom_variants as variants
 from tests.webui.conftest import Person, dicom
+from webui import door
 
 TYPE = 'multipart/related; type="application/dicom"; boundary=edge'
 
@@ -110,3 +113,19 @@ def test_capabilities_tell_the_resources_and_keys(anna: Person, visitor: Person)
     assert visitor.client.options("/dicomweb/").status_code == 401
     allowed = anna.client.options("/dicomweb/studies").headers["Allow"]
     assert {"GET", "HEAD", "OPTIONS"} <= set(allowed.split(", "))
+
+
+@pytest.mark.parametrize(
+    "trouble", [StoreFull("no room"), OperationalError("INSERT", {}, psycopg.errors.DiskFull())]
+)
+def test_a_full_disk_is_answered_with_507_and_the_next_one_is_taken(
+    anna: Person, objects: Any, monkeypatch: pytest.MonkeyPatch, database: Database, trouble: Exception
+) -> None:
+    def full(*_args: Any, **_more: Any) -> Any:
+        raise trouble
+
+    monkeypatch.setattr(door, "intake", full)
+    answer = stow(anna, objects[0][1])
+    assert (answer.status_code, answer.mimetype) == (507, "application/problem+json")
+    monkeypatch.undo()
+    assert stow(anna, objects[0][1]).status_code == 200

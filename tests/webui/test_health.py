@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -104,3 +106,16 @@ def test_audit_entries_that_wait_for_their_repository_are_counted(
 ) -> None:
     with presence.Presence(database, "scheduler", {"audit_waiting": 7}):
         assert "cxr_sr_audit_waiting 7.0" in visitor.get("/metrics").text
+
+
+def test_readiness_says_why_the_store_takes_nothing_though_there_is_room(
+    visitor: Person, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def over_quota(*_args: int) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "posix_fallocate", over_quota)
+    _all_roles(database)
+    answer = visitor.get("/readyz")
+    assert answer.status_code == 503
+    assert answer.get_json()["reasons"] == [f"The store takes nothing: {os.strerror(errno.EDQUOT)}."]

@@ -13,7 +13,7 @@ from webui import auth, content, door, multipart
 from webui.api.operations import operation
 from webui.content import Content, NotTaken
 from webui.dicomweb import header, resources
-from webui.errors import ApiProblem, Unsupported, intake_paused, queue_full
+from webui.errors import ApiProblem, Unsupported, intake_paused, no_room, queue_full
 from webui.services import services
 from webui.uploads import new_spool_file, upload
 
@@ -90,6 +90,8 @@ def _store(study: str) -> Response:
             raise queue_full()
         if kinds == {"intake-paused"}:
             raise intake_paused()
+        if kinds == {"no-room"}:
+            raise no_room()
     status = 200 if not outcome.refused else 202 if outcome.accepted else 409
     return Response(json.dumps(_answer(outcome, delivery)), status=status, content_type=JSON)
 
