@@ -10,12 +10,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
+import pydicom
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from PIL import Image
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Page,
+    Request,
+    sync_playwright,
+)
 
 from db import Database, people
+from tests import dicom_variants
+from tests.browser.viewing import ENHANCED_SECONDS, Shown, deposit, inverted, ramp, tabled
 from tests.peers import ROOT, missing, require
 from webui import assets
 
@@ -186,3 +198,34 @@ def page(open_browser: Opener) -> Page:
     page = open_browser().new_page()
     log_in(page)
     return page
+
+
+@pytest.fixture(scope="session")
+def shown(
+    browser: Browser, node: Node, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Shown]]:
+    """Images that were enhanced by the node, by a short name."""
+    folder = tmp_path_factory.mktemp("viewer")
+    objects = {"ramp": ramp(), "inverted": inverted(), "tabled": tabled()}
+    files = {name: dicom_variants.written(ds, folder / f"{name}.dcm") for name, ds in objects.items()}
+    files["chest"] = dicom_variants.SAMPLES / "chest_pa_nih_256.dcm"
+    slide = folder / "slide.png"
+    picture = Image.fromarray(dicom_variants.chest_values(8))
+    picture.save(slide)
+    files["slide"] = slide
+    context = browser.new_context(base_url=node.url)
+    page = context.new_page()
+    log_in(page, "ada", PASSWORD)
+    token = page.locator("meta[name=csrf-token]").get_attribute("content") or ""
+    made = {name: Shown(deposit(page, path, token)) for name, path in files.items()}
+    deadline = time.monotonic() + ENHANCED_SECONDS
+    for name, one in made.items():
+        while (told := page.request.get(f"/api/v1/jobs/{one.job}").json())["state"] != "done":
+            assert told["state"] in ("queued", "running"), told
+            assert time.monotonic() < deadline, told
+            page.wait_for_timeout(1000)
+        one.result = pydicom.dcmread(BytesIO(page.request.get(f"/api/v1/jobs/{one.job}/result.dcm").body()))
+        if name != "slide":
+            one.source = pydicom.dcmread(files[name])
+    yield made
+    context.close()
