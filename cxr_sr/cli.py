@@ -40,6 +40,7 @@ COMMANDS: dict[str, Entry] = {
     "rules": Entry("rules", "rules", "Try the rules of the configuration on files."),
     "user": Entry("people", "user", "Manage the people who may log in."),
     "token": Entry("people", "token", "Manage API tokens for programs."),
+    "audit": Entry("audit", "audit", "Read, export and verify the audit trail."),
     "alerts": Entry("alerts", "alerts", "See what needs somebody, and test who is told."),
     "db": Entry("database", "database", "Upgrade, back up and restore the database."),
     "conformance": Entry("conformance", "conformance", "Print the DICOM Conformance Statement."),

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from config import Settings
-from db import dashboard, measurements, pauses, presence
+from db import dashboard, measurements, pauses, presence, verification
 from db.desk import Alert
 from db.forecast import WINDOW, Forecast, forecast
 from db.models import Job, JobEvent, PeerStatus, RoleInstance, Series, Source, Study
@@ -74,6 +74,7 @@ def look(
         *_certificates(alive, settings, now),
         *_tokens(session, settings, now),
         *_pauses(session, settings, now),
+        *_trail(session),
     ]
 
 
@@ -254,6 +255,15 @@ def _tokens(session: Session, settings: Settings, now: datetime) -> Iterator[Con
     for token in dashboard.expiring_tokens(session, settings.alerts.expiry_days, now):
         message = f"The API token {token.name} of {token.user} {_ends(token.until, now)}."
         yield Condition("token", str(token.id), message)
+
+
+def _trail(session: Session) -> Iterator[Condition]:
+    verified = verification.last(session)
+    if verified is not None and verified.outcome != "success":
+        number = verified.detail.get("findings")
+        yield Condition(
+            "audit", "", f"The audit trail is not what was written ({number} findings): cxr-sr audit verify."
+        )
 
 
 def _pauses(session: Session, settings: Settings, now: datetime) -> Iterator[Condition]:

@@ -115,9 +115,18 @@ def seals(database: Database, *, after: int = 0, at_once: int = 500) -> Iterator
         after = found[-1].id
 
 
+def page(
+    session: Session, *, limit: int = 100, before: int | None = None
+) -> tuple[list[AuditSeal], int | None]:
+    """Seals, newest first, and the id to go on before; None where these were the last."""
+    query = select(AuditSeal).order_by(AuditSeal.id.desc()).limit(limit + 1)
+    rows = list(session.scalars(query if before is None else query.where(AuditSeal.id < before)))
+    return rows[:limit], rows[limit - 1].id if len(rows) > limit else None
+
+
 def newest(session: Session) -> AuditSeal | None:
     """The last seal."""
-    return session.scalars(select(AuditSeal).order_by(AuditSeal.id.desc()).limit(1)).first()
+    return next(iter(page(session, limit=1)[0]), None)
 
 
 def unchained(database: Database, *, last: int | None = None, at_once: int = 1000) -> dict[str, Any]:

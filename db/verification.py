@@ -12,15 +12,19 @@ from enum import StrEnum
 from typing import Any
 
 from sqlalchemy import Row, Select, func, select
+from sqlalchemy.orm import Session
 
-from db import chain, seals
+from db import audit, chain, seals
 from db.chain import Head
 from db.engine import Database
 from db.models import AuditEvent, AuditSeal
 
 KEPT = 100
 """Findings that are told one by one; the others are counted."""
+TOLD = 5
+"""Findings that stand in the trail itself."""
 AT_ONCE = 1000
+ACTION = "audit.verify"
 
 
 class Kind(StrEnum):
@@ -82,6 +86,25 @@ class Report:
 def verify(database: Database, *, head: str | None = None) -> Report:
     """Read the whole trail in parts, beside writers. `head`: digest of a seal that must be there."""
     return _Verifier(database).run(head)
+
+
+def note(session: Session, actor: str, report: Report) -> None:
+    """Write into the trail who has verified it, and with what result."""
+    detail = {
+        "rows": report.rows,
+        "seals": report.seals,
+        "head": report.head,
+        "findings": report.count,
+        "first": [one.message for one in report.findings[:TOLD]],
+    }
+    outcome = "success" if report.sound else "failure"
+    audit.record(session, actor, ACTION, object_type="audit", outcome=outcome, detail=detail)
+
+
+def last(session: Session) -> AuditEvent | None:
+    """The entry about the last time that the trail was verified."""
+    query = select(AuditEvent).where(AuditEvent.action == ACTION).order_by(AuditEvent.id.desc()).limit(1)
+    return session.scalars(query).first()
 
 
 class _Verifier:

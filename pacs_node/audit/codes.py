@@ -15,6 +15,7 @@ class Code:
 
 
 APPLICATION_ACTIVITY = Code("110100", "Application Activity")
+AUDIT_LOG_USED = Code("110101", "Audit Log Used")
 BEGIN_TRANSFERRING = Code("110102", "Begin Transferring DICOM Instances")
 INSTANCES_ACCESSED = Code("110103", "DICOM Instances Accessed")
 INSTANCES_TRANSFERRED = Code("110104", "DICOM Instances Transferred")
@@ -44,4 +45,5 @@ STUDY_INSTANCE_UID = Code("110180", "Study Instance UID")
 SOP_CLASS_UID = Code("110181", "SOP Class UID")
 NODE_ID = Code("110182", "Node ID")
 PATIENT_NUMBER = Code("2", "Patient Number", "RFC-3881")
+URI = Code("12", "URI", "RFC-3881")
 SEARCH_CRITERIA = Code("10", "Search Criteria", "RFC-3881")

@@ -82,6 +82,8 @@ class Composer:
         )
         if found.event == codes.SECURITY_ALERT:
             return replace(message, subjects=(_alert(row),))
+        if found.event == codes.AUDIT_LOG_USED:
+            return replace(message, subjects=(_log(row),))
         if found.event == codes.QUERY:
             return replace(message, subjects=(self._query(row),))
         if found.event in _TRANSFERS:
@@ -208,15 +210,26 @@ def too_early(session: Session, row: AuditEvent) -> bool:
     )
 
 
-def _alert(row: AuditEvent) -> Subject:
+def _said(row: AuditEvent) -> str:
     said = {key: value for key, value in row.detail.items() if value not in (None, "")}
-    text = f"{row.action}: {json.dumps(said, ensure_ascii=False, sort_keys=True)}" if said else row.action
-    details = (("Alert Description", text),)
+    return f"{row.action}: {json.dumps(said, ensure_ascii=False, sort_keys=True)}" if said else row.action
+
+
+def _log(row: AuditEvent) -> Subject:
+    """The audit trail itself, and what was done with it: the digest of a seal, what was found."""
+    details = (("Description", _said(row)),)
+    return Subject(
+        "/admin/audit", codes.URI, SYSTEM, SECURITY_RESOURCE, name="Security Audit Log", details=details
+    )
+
+
+def _alert(row: AuditEvent) -> Subject:
+    details = (("Alert Description", _said(row)),)
     if row.action == "association.refused":
         address = row.address or NOT_KNOWN
         return Subject(address, codes.NODE_ID, SYSTEM, SECURITY_RESOURCE, details=details)
     name = f"{row.object_type or 'account'}:{row.object_id or row.actor}"
-    return Subject(name, codes.Code("12", "URI", "RFC-3881"), SYSTEM, SECURITY_RESOURCE, details=details)
+    return Subject(name, codes.URI, SYSTEM, SECURITY_RESOURCE, details=details)
 
 
 def _objects(session: Session, row: AuditEvent) -> list[Subject]:

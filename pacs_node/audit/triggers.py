@@ -87,6 +87,12 @@ TRIGGERS: tuple[Trigger, ...] = (
         codes.USER_ATTRIBUTES_CHANGED,
     ),
     Trigger(
+        "audit.seal", codes.AUDIT_LOG_USED, "R",
+        "the audit trail was sealed; the message carries the digest, for who verifies the trail",
+    ),
+    Trigger("audit.verify", codes.AUDIT_LOG_USED, "R", "the audit trail was verified: sound (0), or not (4)"),
+    Trigger("audit.export", codes.AUDIT_LOG_USED, "R", "somebody exported the audit trail"),
+    Trigger(
         "audit.lost", codes.SECURITY_ALERT, "E",
         "what should have been told is too old to be kept (`retention.events_days`)",
         codes.AUDIT_RECORDING_STOPPED,
@@ -94,7 +100,7 @@ TRIGGERS: tuple[Trigger, ...] = (
 )  # fmt: skip
 
 SILENT: tuple[str, ...] = (
-    "*.echo", "*.test", "audit.export", "batch.*", "jobs.retry", "judgement.*", "queue.*", "share.*",
+    "*.echo", "*.test", "batch.*", "jobs.retry", "judgement.*", "queue.*", "share.*",
     "upload.begin", "webhook.*",
 )  # fmt: skip
 """Actions of the trail that no message is made of: they move no patient data, or other rows tell of it."""

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 from flask import Blueprint, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from db import audit
-from db.models import AuditEvent
+from db import audit, chain, seals, verification
+from db.models import AuditEvent, AuditSeal
 from webui import auth
 from webui.api.operations import answer, operation, read_query
 from webui.security import client_address
@@ -22,7 +22,10 @@ from webui.services import services
 blueprint = Blueprint("audit", __name__)
 
 Words = Annotated[str, StringConstraints(strip_whitespace=True, max_length=128)]
-COLUMNS = ("id", "at", "actor", "action", "object_type", "object_id", "address", "outcome", "detail")
+COLUMNS = (
+    "id", "at", "actor", "action", "object_type", "object_id", "address", "outcome", "detail",
+    "chain", "number", "detail_sha256", "digest",
+)  # fmt: skip
 
 
 class Filters(BaseModel):
@@ -74,6 +77,10 @@ class EntryView(BaseModel):
     address: str | None
     outcome: str
     detail: dict[str, Any] = Field(description="What was searched for is left out: it may name patients.")
+    chain: str | None = Field(description="Which chain of digests it stands in; null before there were any.")
+    number: int | None = Field(description="Its place in the chain, from 1, without gaps.")
+    detail_sha256: str = Field(description="Of the whole detail, also of what is left out here.")
+    digest: str | None = Field(description="SHA-256 over the entry and the digest before it (docs/audit.md).")
 
     @classmethod
     def of(cls, row: AuditEvent) -> EntryView:
@@ -87,6 +94,10 @@ class EntryView(BaseModel):
             address=row.address,
             outcome=row.outcome,
             detail=audit.shown(row.detail),
+            chain=row.chain,
+            number=row.number,
+            detail_sha256=chain.detail_sha256(row.detail),
+            digest=row.digest,
         )
 
 
@@ -95,6 +106,40 @@ class AuditPage(BaseModel):
 
     entries: list[EntryView]
     next: int | None
+
+
+class SealView(BaseModel):
+    """How far each chain had come at a moment."""
+
+    id: int
+    at: datetime
+    rows: int = Field(description="Entries sealed by it that were not sealed before.")
+    position: int = Field(description="The largest id of an entry that was there.")
+    heads: dict[str, list[Any]] = Field(
+        description="Of each chain that had grown: number and digest of its last entry."
+    )
+    before: dict[str, Any] | None = Field(description="Of the first seal: the entries without a chain.")
+    previous: str = Field(description="Digest of the seal before it.")
+    digest: str
+
+    @classmethod
+    def of(cls, row: AuditSeal) -> SealView:
+        return cls.model_validate({name: getattr(row, name) for name in cls.model_fields})
+
+
+class SealQuery(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    limit: int = Field(100, ge=1, le=1000)
+    cursor: int | None = Field(None, ge=1, description="`next` of the page before.")
+
+
+class SealPage(BaseModel):
+    """Newest first; `next` is the cursor of the following page."""
+
+    seals: list[SealView]
+    next: int | None
+    verified: EntryView | None = Field(description="The last time that the trail was verified, by whom.")
 
 
 @blueprint.get("/audit")
@@ -117,10 +162,32 @@ def export() -> Response:
         asked = query.model_dump(mode="json", exclude_defaults=True)
         audit.record(session, auth.actor().user, "audit.export", address=client_address(), detail=asked)
     rows = (EntryView.of(row) for row in audit.every(here.database, query.wanted))
-    as_text, kind, suffix = _FORMS[query.format]
+    as_text, kind, suffix = FORMS[query.format]
     name = f"audit-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{suffix}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
     return Response(as_text(rows), content_type=kind, headers=headers)
+
+
+@blueprint.get("/audit/seals")
+@auth.role("admin")
+@operation(
+    "Read the seals of the audit trail", tag="administration", query=SealQuery, answers={200: SealPage}
+)
+def audit_seals() -> Response:
+    """Newest first. Who keeps the digest of a seal can find out later whether the trail was replaced."""
+    return answer(seal_page(read_query(SealQuery)))
+
+
+def seal_page(query: SealQuery) -> SealPage:
+    """What the page and the route show."""
+    with services().database.read() as session:
+        rows, cursor = seals.page(session, limit=query.limit, before=query.cursor)
+        last = verification.last(session)
+        return SealPage(
+            seals=[SealView.of(row) for row in rows],
+            next=cursor,
+            verified=None if last is None else EntryView.of(last),
+        )
 
 
 def page(query: AuditQuery) -> AuditPage:
@@ -160,7 +227,7 @@ def _midnight(day: date) -> datetime:
 
 
 _Form = tuple[Callable[[Iterator[EntryView]], Iterator[str]], str, str]
-_FORMS: dict[str, _Form] = {
+FORMS: dict[str, _Form] = {
     "csv": (_as_csv, "text/csv; charset=utf-8", "csv"),
     "json": (_as_lines, "application/x-ndjson", "ndjson"),
 }

@@ -30,6 +30,7 @@ _MANY = 99
 _TRANSFER: dict[str | None, tuple[int, int]] = {"110152": (1, 1), "110153": (1, 1)}
 TABLES: dict[str, Demands] = {
     "110100": Demands("E", ("110120", "110121"), {"110150": (1, 1)}),
+    "110101": Demands("R", (), {None: (1, 2)}),
     "110102": Demands("E", (), _TRANSFER, (1, _MANY), (1, 1)),
     "110103": Demands("CRUD", (), {None: (1, 2)}, (1, _MANY), (1, 1)),
     "110104": Demands("CRU", (), _TRANSFER, (1, _MANY), (1, 1)),
@@ -113,6 +114,10 @@ def _objects(root: Any, code: str, demands: Demands) -> Iterator[str]:
         queries = [one.find("ParticipantObjectQuery") for one in objects]
         if len(queries) != 1 or queries[0] is None:
             yield "a query that does not say what was asked"
+    elif code == "110101":
+        names = [one.findtext("ParticipantObjectName") for one in objects]
+        if list(kinds) != [("2", "13", "12")] or names != ["Security Audit Log"]:
+            yield f"objects {sorted(kinds)} of names {names} in event {code}"
     elif code == "110113":
         for one in objects:
             if "Alert Description" not in [d.get("type") for d in one.findall("ParticipantObjectDetail")]:

@@ -31,8 +31,11 @@ def audit() -> str | tuple[str, int]:
     with services().database.read() as session:
         actions = trail.actions(session)
     chosen = {name: value for name, value in given.items() if name not in ("cursor", "limit")}
+    state = api.seal_page(api.SealQuery(limit=1))
     page = render_template(
         "admin/audit.html",
+        seal=next(iter(state.seals), None),
+        verified=state.verified,
         entries=found.entries,
         next=found.next,
         first="cursor" not in given,
