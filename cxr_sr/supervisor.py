@@ -147,7 +147,9 @@ def node_lock(data_dir: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None
     """Hold the data folder as the only node; waits a little for one that is just ending. Raises
     :class:`Failure`.
     """
-    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    from db.files import private_folder
+
+    private_folder(data_dir)
     path = data_dir / "node.lock"
     with path.open("a+") as file:
         deadline = time.monotonic() + seconds
@@ -176,9 +178,10 @@ def prepare(settings: Settings) -> tuple[str, str] | None:
     made.
     """
     from db import Database, people, schema
+    from db.files import private_folder
 
     os.umask(0o077)
-    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(settings.data_dir)
     database = Database(settings.database_url)
     try:
         schema.upgrade(database)

@@ -7,11 +7,15 @@ from pathlib import Path
 
 
 def private_folder(folder: Path) -> None:
-    """Make a folder and whatever is missing above it, readable by their owner alone; what is there stays."""
+    """Make a folder and whatever is missing above it, durable and for their owner alone; what is there stays.
+
+    Raises OSError.
+    """
     if folder.is_dir():
         return
     private_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def sync_folder(folder: Path) -> None:

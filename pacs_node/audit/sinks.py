@@ -18,7 +18,7 @@ import structlog
 
 from config.network import Remote
 from config.settings import AuditSettings, Settings
-from db.files import private_folder
+from db.files import private_folder, sync_folder
 from db.types import utcnow
 from pacs_node.audit.message import timestamp
 from pacs_node.tls import TlsError, client_context
@@ -73,6 +73,8 @@ class FileSink:
                 os.fchmod(file.fileno(), 0o600)
                 data = b"".join(message + b"\n" for message in messages)
                 end = file.seek(0, os.SEEK_END)
+                if not end:
+                    sync_folder(self.path.parent)  # perhaps it is new
                 if end and os.pread(file.fileno(), 1, end - 1) != b"\n":
                     data = b"\n" + data  # a crash or a full disk has cut the last line short
                 while data:

@@ -144,6 +144,8 @@ class TestLocalStore:
         target = store.root / store.put(file, "sources", ".dcm").key
         assert steps == [
             ("sync", file),
+            ("sync", store.root.parent.parent),  # the data folder
+            ("sync", store.root.parent),  # the folder of the store
             ("sync", store.root),  # the new folder `sources`
             ("sync", store.root / "sources"),  # the new folder below it
             ("name", target),
@@ -158,7 +160,18 @@ class TestLocalStore:
             synced: list[Path] = []
             monkeypatch.setattr(objects, "sync_folder", synced.append)
             each.put(file, "sources")
-            assert synced == [store.root, store.root / "sources", store.root / "sources" / "00"]
+            assert synced[-3:] == [store.root, store.root / "sources", store.root / "sources" / "00"]
+
+    def test_the_folder_of_the_store_and_the_one_around_it_are_synced_too(self, tmp_path, monkeypatch):
+        store = LocalStore(tmp_path / "data" / "objects")
+        file = store.spool / "arrival"
+        synced: list[Path] = []
+        monkeypatch.setattr(objects, "sync_folder", synced.append)
+        for _ in range(2):
+            file.write_bytes(b"x")
+            store.put(file, "sources")
+        assert synced[:2] == [tmp_path, tmp_path / "data"]
+        assert synced.count(tmp_path) == synced.count(tmp_path / "data") == 1
 
     def test_when_the_folder_cannot_be_synced_the_file_is_back_and_nothing_looks_stored(
         self, store, monkeypatch

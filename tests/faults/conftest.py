@@ -32,7 +32,7 @@ def node(tmp_path, recorder) -> Iterator[Node]:
     made.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def small_image(samples_dir) -> Callable[[int], Dataset]:
     """Return a function that cuts the n-th chest image of 48x48 pixels from a sample, each with UIDs of its
     own.

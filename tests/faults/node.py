@@ -14,10 +14,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pydicom import Dataset
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom.dimse_primitives import C_STORE
 
 from db import Database
+from pacs_node import commitment
 from tests.peers import ROOT
 
 ROLES = ("receiver", "worker", "sender", "web", "scheduler")
@@ -38,17 +40,22 @@ def free_port() -> int:
 
 
 class RecordingArchive:
-    """A storage SCP that keeps a digest of the data set of every C-STORE, in the order of arrival."""
+    """A storage SCP that keeps a digest of the data set of every C-STORE, in the order of arrival, and
+    promises to keep what it is asked about, each time it is asked.
+    """
 
     def __init__(self) -> None:
         self.arrivals: list[tuple[str, str]] = []
+        self.promised: list[str] = []
+        """SOP Instance UIDs of the promises that were heard, in the order in which they were made."""
         self._lock = threading.Lock()
+        self._answering: list[threading.Thread] = []
         ae = AE(ae_title="RECORDER")
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context("1.2.840.10008.1.1")
-        server: Any = ae.start_server(
-            ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, self._stored)]
-        )
+        ae.add_supported_context(commitment.SOP_CLASS)
+        handlers = [(evt.EVT_C_STORE, self._stored), (evt.EVT_N_ACTION, self._asked)]
+        server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self._server = server
         self.port = int(server.socket.getsockname()[1])
 
@@ -60,6 +67,24 @@ class RecordingArchive:
             self.arrivals.append((str(event.request.AffectedSOPInstanceUID), digest))
         return 0x0000
 
+    def _asked(self, event: evt.Event) -> tuple[int, None]:
+        thread = threading.Thread(target=self._promise, args=(event.assoc, event.action_information))
+        with self._lock:
+            self._answering.append(thread)
+        thread.start()
+        return 0x0000, None
+
+    def _promise(self, assoc: Any, asked: Dataset) -> None:
+        transaction, instances = commitment.read_action(asked)
+        event_type, ds = commitment.event_information(transaction, dict.fromkeys(instances))
+        try:
+            rsp, _ = assoc.send_n_event_report(ds, event_type, commitment.SOP_CLASS, commitment.SOP_INSTANCE)
+        except (RuntimeError, OSError):  # whoever asked is gone
+            return
+        if rsp.get("Status") == 0x0000:
+            with self._lock:
+                self.promised += [uid for _, uid in instances]
+
     def copies(self) -> dict[str, list[str]]:
         """For each SOP Instance UID the digests of all its copies."""
         found: dict[str, list[str]] = {}
@@ -70,6 +95,8 @@ class RecordingArchive:
 
     def close(self) -> None:
         self._server.shutdown()
+        for thread in self._answering:
+            thread.join(60)
 
 
 class Node:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import socket
 import stat
+from pathlib import Path
 
 import pytest
 
 from config import Settings
 from config.settings import AuditSettings
+from pacs_node.audit import sinks
 from pacs_node.audit.sinks import FileSink, SinkError, SyslogSink, open_sink
 from tests.pacs_node.audit.repository import repository, server_context
 from tests.pacs_node.certificates import Authority
@@ -47,6 +49,15 @@ class TestFile:
         path.write_bytes(b"<?xml version")
         FileSink(path).send(MESSAGES[:1])
         assert path.read_bytes().splitlines() == [b"<?xml version", MESSAGES[0]]
+
+    def test_the_name_of_a_new_file_is_put_on_stable_storage_too(self, tmp_path, monkeypatch):
+        synced: list[Path] = []
+        monkeypatch.setattr(sinks, "sync_folder", synced.append)
+        sink = FileSink(tmp_path / "audit.xml")
+        sink.send([b"one"])
+        assert synced == [tmp_path]
+        sink.send([b"two"])
+        assert synced == [tmp_path]
 
     def test_a_file_that_was_moved_away_is_begun_anew(self, tmp_path):
         sink = FileSink(tmp_path / "audit.xml")

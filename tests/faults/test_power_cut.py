@@ -1,0 +1,252 @@
+"""A power cut at any moment takes nothing that was acknowledged, and every sync in the code is needed.
+
+A real node is recorded at work, by strace, from its first start to its end. The recording is played to a
+strict disk and stopped at many moments; what is left must hold all that had been promised by then, and the
+node must go on from it.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import io
+import json
+import re
+import shutil
+import socket
+import sqlite3
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from pydicom import Dataset
+from pynetdicom.dsutils import encode
+from sqlalchemy import func, select
+
+from db.models import Delivery, Job, Result, Source
+from db.states import DeliveryState, JobState
+from tests.faults import tracing
+from tests.faults.disk import KINDS, Luck, lay_out
+from tests.faults.node import Node, RecordingArchive, wait_until
+from tests.faults.powercut import END, Recording, after_cuts, harm
+from tests.faults.replay import Replay, promises
+from tests.faults.sizes import LONG, size
+from tests.faults.test_kill import Modality
+from tests.peers import require
+
+pytestmark = [pytest.mark.slow, pytest.mark.peer("strace")]
+
+IMAGES = size(2, 12)
+UPLOADS = size(1, 4)
+CUTS = size(12, 150)
+SEEDS = size(1, 4)
+RESTARTS = size(1, 12)
+
+LUCKS = [(kind, seed) for kind in KINDS for seed in range(SEEDS if kind in {"the first", "some"} else 1)]
+
+NEEDED = {
+    "name of the data folder",
+    "names in the data folder",
+    "cxr-sr.db",
+    "cxr-sr.db-wal",
+    "folder of a kind of objects",
+    "folder below a kind",
+    "bytes of an object",
+    "name of an object",
+    "bytes of a backup",
+    "name of a backup",
+    "audit.xml",
+}
+"""What is synced, as `tests.faults.replay.group` names it."""
+
+NEEDLESS = {
+    "cxr-sr.db-journal": "SQLite's own, of a database just made, before anybody was told a thing",
+    "journal of a backup": "SQLite's own, of a draft that is thrown away after a cut",
+}
+"""Syncs without which nothing that was promised is lost, and why they are there all the same."""
+
+
+class Uploader:
+    """A program with a token."""
+
+    def __init__(self, node: Node, token: str) -> None:
+        self.address, self.token = f"http://127.0.0.1:{node.web_port}", token
+
+    def upload(self, name: str, content: bytes) -> int:
+        """The id of the job; only 202 will do."""
+        boundary = uuid.uuid4().hex
+        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
+        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
+        kind = f"multipart/form-data; boundary={boundary}"
+        answer = self._ask("/api/v1/jobs", body, {"Content-Type": kind})
+        return int(answer["jobs"][0]["id"])
+
+    def done(self) -> int:
+        return len(self._ask("/api/v1/jobs?state=done&limit=100")["jobs"])
+
+    def _ask(self, path: str, body: bytes | None = None, head: dict[str, str] | None = None) -> dict:
+        head = {"Authorization": f"Bearer {self.token}", **(head or {})}
+        request = urllib.request.Request(self.address + path, data=body, headers=head)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert answer.status == (200 if body is None else 202)
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def archive() -> Iterator[RecordingArchive]:
+    made = RecordingArchive()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory, archive, small_image) -> Recording:
+    """A node from its very first start: images by DICOM and by upload, enhanced, delivered, and its end."""
+    return record(tmp_path_factory.mktemp("recorded"), archive, small_image)
+
+
+def record(folder: Path, archive: RecordingArchive, small_image, **environment: str) -> Recording:
+    trace, token_file = folder / "trace", folder / "token"
+    node = Node(folder / "node", destination_port=archive.port, more='[audit]\nmessages = "file"\n')
+    url = node.database.url
+    begin = [*node.command()[:1], str(Path(__file__).with_name("begin_with_token.py")), url, str(token_file)]
+    node.under = [*tracing.command(require("strace"), trace), *begin]
+    images = [small_image(number) for number in range(IMAGES + UPLOADS)]
+    uploads: dict[int, str] = {}
+    node.start()
+    try:
+        wait_until(node.receives, 180, "the receiver listens")
+        modality = Modality(node.dicom_port, images[:IMAGES])
+        modality.start()
+        modality.allow(IMAGES)
+        wait_until(lambda: web_listens(node), 180, "the web role listens")
+        uploader = Uploader(node, token_file.read_text())
+        for ds in images[IMAGES:]:
+            buffer = io.BytesIO()
+            ds.save_as(buffer, enforce_file_format=True)
+            job = uploader.upload("a.dcm", buffer.getvalue())
+            uploads[job] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        wait_until(lambda: not modality.is_alive(), 120, "the images are acknowledged")
+        wait_until(lambda: uploader.done() == IMAGES + UPLOADS, 240, "every job is done")
+        assert node.stop() == 0
+        wait_until(lambda: ended(trace, node.pid), 60, "strace has written everything")
+    finally:
+        node.close()
+    calls = list(tracing.read(trace, node.folder))
+    said = promises(calls, dicom_port=node.dicom_port, web_port=node.web_port, archive_port=archive.port)
+    sent = {str(ds.SOPInstanceUID): data_set(ds) for ds in images[:IMAGES]}
+    untouched = f"file:{node.folder / 'var' / 'cxr-sr.db'}?immutable=1"
+    with closing(sqlite3.connect(untouched, uri=True)) as connection:
+        results = dict(connection.execute("SELECT sop_instance_uid, sha256 FROM result").fetchall())
+    return Recording(node.folder, calls, said, sent, uploads, results)
+
+
+def data_set(ds: Dataset) -> bytes:
+    """The bytes of an image as its modality sends them."""
+    encoded = encode(ds, is_implicit_vr=False, is_little_endian=True)
+    assert encoded is not None
+    return encoded
+
+
+def web_listens(node: Node) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", node.web_port)) == 0
+
+
+def ended(trace: Path, pid: int) -> bool:
+    """Whether strace has seen the last process go: the supervisor goes after all the others."""
+    with trace.open("rb") as stream:
+        stream.seek(max(0, trace.stat().st_size - 4096))
+        lines = stream.read().splitlines()
+    return any(re.match(rb"%d +\+\+\+" % pid, line) for line in lines)
+
+
+def test_the_recording_is_whole(recording, tmp_path):
+    """Played without a cut it gives the very files that the node left, so nothing was missed."""
+    replay = Replay(recording.calls, recording.root)
+    lay_out(replay.until(END), tmp_path, Luck("everything"))
+    left = {path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()}
+    real = recording.root / "var"
+    there = {path.relative_to(recording.root) for path in real.rglob("*") if path.is_file()}
+    assert left == {path for path in there if not path.name.endswith("-shm")}
+    for path in left:
+        assert filecmp.cmp(tmp_path / path, recording.root / path, shallow=False), path
+    kinds = [promise.kind for promise in recording.promises]
+    assert kinds.count("image") == IMAGES
+    assert kinds.count("job") == UPLOADS
+    assert kinds.count("sent") >= IMAGES
+    assert "audit" in kinds
+    print(f"{replay.operations} operations recorded, synced {replay.synced}; {len(kinds)} promises")
+
+
+def test_no_cut_takes_anything_that_was_promised(recording, tmp_path):
+    harmed, tried = [], 0
+    for cut, luck, folder in after_cuts(recording, tmp_path / "left", recording.cuts(CUTS), LUCKS):
+        tried += 1
+        harmed += [f"cut at {cut}, {luck}: {what}" for what in harm(recording, cut, folder)]
+    assert not harmed
+    print(f"{tried} cuts of {IMAGES + UPLOADS} images: nothing lost")
+
+
+def test_the_loss_of_any_one_sync_is_noticed(recording, tmp_path):
+    replay = Replay(recording.calls, recording.root)
+    replay.until(END)
+    assert set(replay.synced) >= NEEDED | NEEDLESS.keys()
+    for group in sorted(set(replay.synced) if LONG else NEEDED):
+        found = first_harm(recording, tmp_path / "left", recording.cuts(CUTS), group)
+        print(f"without syncing {group!r}: {found or 'nothing is lost'}")
+        assert found or group in NEEDLESS, group
+
+
+def first_harm(recording: Recording, target: Path, cuts: list[int], group: str) -> str:
+    """What is lost, at the first cut where something is, when that group is never synced."""
+    for cut, luck, folder in after_cuts(recording, target, cuts, LUCKS, ignored=group.__eq__):
+        if harmed := harm(recording, cut, folder):
+            return f"{harmed[0]} (cut at {cut}, {luck})"
+    return ""
+
+
+def test_a_node_goes_on_from_what_a_cut_has_left(recording, archive, tmp_path):
+    cuts = recording.cuts(RESTARTS)
+    chosen = cuts[:: max(1, len(cuts) // RESTARTS)][-RESTARTS:]
+    for number, cut in enumerate(chosen):
+        folder = tmp_path / f"left-{number}"
+        folder.mkdir()
+        replay = Replay(recording.calls, recording.root)
+        lay_out(replay.until(cut), folder, Luck(KINDS[number % len(KINDS)], number))
+        goes_on(recording, cut, folder, archive)
+        shutil.rmtree(folder)
+
+
+def goes_on(recording: Recording, cut: int, folder: Path, archive: RecordingArchive) -> None:
+    """Start a node in `folder` and wait until every promise of before the cut has been kept."""
+    promised = recording.promised(cut)
+    images = {promise.what for promise in promised if promise.kind == "image"}
+    jobs = {int(promise.what) for promise in promised if promise.kind == "job"}
+    node = Node(folder, destination_port=archive.port, more='[audit]\nmessages = "file"\n')
+    node.start()
+    try:
+        wait_until(node.receives, 180, "the receiver listens again")
+
+        def everything_is_done() -> bool:
+            with node.database.read() as session:
+                open_jobs = session.scalar(select(func.count()).where(Job.state != JobState.DONE))
+                known = set(session.scalars(select(Source.sop_instance_uid)))
+                return not open_jobs and images <= known and jobs <= set(session.scalars(select(Job.id)))
+
+        wait_until(everything_is_done, 180, "every acknowledged image is done")
+        with node.database.read() as session:
+            states = set(session.scalars(select(Delivery.state)))
+            results = set(session.scalars(select(Result.sop_instance_uid)))
+        assert states <= {DeliveryState.STORED}
+        assert {promise.what for promise in promised if promise.kind == "sent"} <= results
+        assert node.stop() == 0
+    finally:
+        node.close()
+    assert not harm(recording, cut, folder)
+    twins = {uid for uid, digests in archive.copies().items() if len(set(digests)) > 1}
+    assert not twins
+    assert len([uid for uid in results if uid in archive.copies()]) >= len(images)
