@@ -265,6 +265,20 @@ def give_back(session: Session, lease: Lease, *, actor: str | None = None) -> Jo
     return job
 
 
+def postpone(
+    session: Session, lease: Lease, code: str, reason: str, *, wait: timedelta, actor: str | None = None
+) -> Job:
+    """Return a job that could not be ended through no fault of its own; costs no attempt."""
+    job = held(session, lease)
+    if job.cancel_requested:
+        _cancel(session, job, actor=actor)
+        return job
+    job.attempts -= 1
+    job.not_before = utcnow() + wait
+    move_job(session, job, JobState.QUEUED, code=code, reason=reason, actor=actor)
+    return job
+
+
 def honour_cancel(session: Session, lease: Lease, *, actor: str | None = None) -> bool:
     """Finish a running job as cancelled if someone asked for that."""
     job = held(session, lease)

@@ -80,3 +80,11 @@ class GiveUp(Exception):
 
 class TryLater(GiveUp):
     """Ends an attempt; it may go better another time."""
+
+
+class NoRoom(TryLater):
+    """What was made, so many bytes, cannot be put away now: no fault of the job, and no attempt of it."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__("no-room", "There was no room for what was made; it is made again when there is.")
+        self.size = size

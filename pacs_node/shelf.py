@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from db.objects import ObjectMissing, ObjectStore, Stored, StoreError
-from pacs_node.errors import GiveUp, TryLater
+from db.objects import ObjectMissing, ObjectStore, Stored, StoreError, is_full
+from pacs_node.errors import GiveUp, NoRoom, TryLater
 
 
 class Shelf:
@@ -50,6 +50,8 @@ class Shelf:
             write(path)
             return self.store.put(path, kind, suffix)
         except (StoreError, OSError) as error:
+            if is_full(error):
+                raise NoRoom(path.stat().st_size if path is not None else 0) from error
             raise TryLater("storage", "The result could not be stored.") from error
         finally:
             if path is not None:

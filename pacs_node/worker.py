@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from config import Settings
 from config.origins import fingerprint
+from config.standing import Standing
 from db import Database, events, picks, queue, schema
 from db.deliveries import Address
 from db.leases import CancelRequested, Lease, LeaseLost, owner_here
@@ -31,14 +31,17 @@ from db.objects import ObjectStore, Stored, StoreError, store_of
 from db.presence import Presence
 from db.queue import NewResult
 from db.states import Relation
+from db.trouble import advice
 from enhancer import EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
 from pacs_node import decode, derive, facts, modelcards, preview, records
 from pacs_node.caveats import caveats
+from pacs_node.endings import Endings
 from pacs_node.enhancement import derive_from, enhance_image
-from pacs_node.errors import GiveUp, Refused, TryLater
+from pacs_node.errors import GiveUp, NoRoom, Refused, TryLater
 from pacs_node.examine import Examination, Examiner, Limits
 from pacs_node.gauge import Gauge
+from pacs_node.headroom import Headroom
 from pacs_node.leasekeeper import LeaseKeeper, Stopping
 from pacs_node.models import Models, ModelSource
 from pacs_node.planning import Plan, Planner
@@ -51,6 +54,7 @@ from pacs_node.whereabouts import where
 
 _log = structlog.get_logger(__name__)
 _DATABASE_PAUSE = 2.0
+_ROOM_PAUSE = 2.0
 _MODEL_PAUSE = 10.0
 
 Figures = dict[str, Any]
@@ -103,16 +107,23 @@ class Worker:
         self.settings, self.database, self.store, self.shelf = settings, database, store, Shelf(store)
         self.examiner, self.installation, self.stop = examiner, installation, stop
         self.owner = owner_here("worker")
+        self.headroom = Headroom(store)
+        self.endings = Endings(database, settings.queue, self.owner)
         self.planner = Planner(settings, models, installation, self.owner)
 
     def work(self) -> None:
         """Serve jobs until told to stop; wait where there are none."""
+        silent = Standing(_log, "the database does not answer")
         while not self.stop.is_set():
             try:
-                if not self.work_once():
+                self.endings.settle()
+                if not self.headroom.is_there():
+                    self.stop.wait(_ROOM_PAUSE)
+                elif not self.work_once():
                     self.stop.wait(self.settings.queue.poll_seconds)
+                silent.over()
             except SQLAlchemyError as error:
-                _log.error("the database does not answer", error=type(error).__name__)
+                silent.there(why=advice(error))
                 self.stop.wait(_DATABASE_PAUSE)
 
     def work_once(self) -> bool:
@@ -133,27 +144,29 @@ class Worker:
             with self.gauge.working(), keeping as keeper:
                 self._serve(lease, keeper)
         except CancelRequested:
-            self._end(lease, lambda session: queue.honour_cancel(session, lease, actor=self.owner))
+            self.endings.end(lease, lambda session: queue.honour_cancel(session, lease, actor=self.owner))
         except LeaseLost:
             _log.warning("the lease was lost; nothing was committed")
         except Stopping:
-            self._end(lease, lambda session: queue.give_back(session, lease, actor=self.owner))
+            self.endings.end(lease, lambda session: queue.give_back(session, lease, actor=self.owner))
+        except NoRoom as why:
+            self.headroom.ran_out(why.size)
+            self.endings.postpone(lease, why.code, why.reason, _ROOM_PAUSE)
         except TryLater as why:
             _log.warning("job will be tried again", code=why.code)
-            self._retry(lease, why.code, why.reason)
+            self.endings.retry(lease, why.code, why.reason)
         except GiveUp as why:
             _log.warning("job failed", code=why.code)
-            code, reason = why.code, why.reason
-            self._end(lease, lambda session: queue.fail(session, lease, code, reason, actor=self.owner))
-        except SQLAlchemyError:
-            self._retry(lease, "database", "The database did not take what was found or made.")
+            self.endings.fail(lease, why.code, why.reason)
+        except SQLAlchemyError as error:
+            self.endings.interrupted(lease, error, _DATABASE_PAUSE)
             raise
         except MemoryError:
-            self._retry(lease, "out-of-memory", "The worker had not enough memory for this image.")
+            self.endings.retry(lease, "out-of-memory", "The worker had not enough memory for this image.")
         except Exception as error:  # noqa: BLE001 - one image that breaks never stops the next
             # No message and no values: they may hold what the object says of a patient.
             _log.error("job broke", error=where(error))
-            self._retry(
+            self.endings.retry(
                 lease, "internal-error", f"An unexpected error ({type(error).__name__}) broke the job."
             )
 
@@ -252,7 +265,11 @@ class Worker:
         derived_series = facts.header_facts(ds).series
         stored = self.shelf.put(lambda path: derive.write_file(ds, path), "results", ".dcm")
         png = preview.preview_png(ds, values, examined.image.padding)
-        picture = self.shelf.put(lambda path: path.write_bytes(png), "previews", ".png")
+        try:
+            picture = self.shelf.put(lambda path: path.write_bytes(png), "previews", ".png")
+        except TryLater:
+            self.shelf.drop(stored)  # it would take the room that is missing
+            raise
         new = NewResult(
             object_key=stored.key,
             sha256=stored.sha256,
@@ -281,6 +298,7 @@ class Worker:
         except SQLAlchemyError:
             self._drop_unnamed(stored, picture)  # the commit itself may have succeeded
             raise
+        self.headroom.sufficed()
         if kept is None or kept.object_key != stored.key:
             self.shelf.drop(stored, picture)
         _log.info("job enhanced", job=lease.id, scale=plan.decision.scale, seconds=new.figures["seconds"])
@@ -351,30 +369,6 @@ class Worker:
                 continue
             if unnamed:
                 self.shelf.drop(stored)
-
-    def _retry(self, lease: Lease, code: str, reason: str) -> None:
-        limits = self.settings.queue
-        self._end(
-            lease,
-            lambda session: queue.retry_later(
-                session,
-                lease,
-                code,
-                reason,
-                max_attempts=limits.max_attempts,
-                base=limits.retry_base_seconds,
-                longest=limits.retry_max_seconds,
-                actor=self.owner,
-            ),
-        )
-
-    def _end(self, lease: Lease, step: Callable[[Session], object]) -> None:
-        """One last transaction about the job, unless it is another's by now."""
-        try:
-            with self.database.write() as session:
-                step(session)
-        except LeaseLost:
-            _log.warning("the lease was lost", job=lease.id)
 
 
 def _load_default(
