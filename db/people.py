@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import unicodedata
 from datetime import timedelta
 from functools import cache
 from typing import Literal
@@ -14,6 +15,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, contains_eager, joinedload
 
+from db import passwords
 from db.engine import Database
 from db.models import ApiToken, User, WebSession
 from db.types import utcnow
@@ -21,8 +23,6 @@ from db.types import utcnow
 Role = Literal["radiologist", "admin"]
 ROLES: tuple[Role, ...] = ("radiologist", "admin")
 
-SHORTEST_PASSWORD = 8
-LONGEST_PASSWORD = 1024
 TOKEN_PREFIX = "cxrsr_"  # noqa: S105 - how a token begins is no secret
 
 _hasher = PasswordHasher()
@@ -32,18 +32,32 @@ class PersonRefused(ValueError):
     """The name, role or password cannot be taken; the message says why."""
 
 
-def add_user(session: Session, name: str, role: str, password: str, *, must_change: bool = False) -> User:
+def add_user(
+    session: Session,
+    name: str,
+    role: str,
+    password: str,
+    *,
+    must_change: bool = False,
+    shortest: int = passwords.SHORTEST,
+) -> User:
     """A new local account. Raises :class:`PersonRefused`."""
     name = name.strip()
-    if not name or len(name) > 64 or not name.isprintable():
+    if not is_name(name):
         raise PersonRefused("a user's name has 1 to 64 printable characters")
     _check_role(role)
     if named(session, name) is not None:
         raise PersonRefused(f"there is a user {name!r} already")
-    user = User(name=name, role=role, password_hash=_hash(password), must_change_password=must_change)
+    kept = _hash(password, name, shortest)
+    user = User(name=name, role=role, password_hash=kept, must_change_password=must_change)
     session.add(user)
     session.flush()
     return user
+
+
+def is_name(name: str) -> bool:
+    """Whether an account may be called so."""
+    return bool(name) and len(name) <= 64 and name.isprintable() and name == name.strip()
 
 
 def named(session: Session, name: str) -> User | None:
@@ -51,9 +65,27 @@ def named(session: Session, name: str) -> User | None:
     return session.scalar(select(User).where(User.name == name.strip()))
 
 
-def set_password(session: Session, user: User, password: str, *, must_change: bool = False) -> None:
+def is_local_name(session: Session, name: str) -> bool:
+    """Whether an account with a password here has that name, or one that a directory would take for it.
+
+    Directories compare without regard to case, width and the number of blanks.
+    """
+    wanted = _folded(name)
+    local = session.scalars(select(User.name).where(User.outside_identity.is_(None)))
+    return any(_folded(one) == wanted for one in local)
+
+
+def set_password(
+    session: Session,
+    user: User,
+    password: str,
+    *,
+    must_change: bool = False,
+    shortest: int = passwords.SHORTEST,
+) -> None:
     """Replace a password; every login of the user ends. Raises :class:`PersonRefused`."""
-    user.password_hash = _hash(password)
+    _check_local(user, "password")
+    user.password_hash = _hash(password, user.name, shortest)
     user.must_change_password = must_change
     _revoke_sessions(session, user)
 
@@ -65,7 +97,7 @@ def verify(session: Session, name: str, password: str) -> User | None:
     """
     user = named(session, name)
     known = user.password_hash if user is not None else None
-    if len(password) > LONGEST_PASSWORD:
+    if len(password) > passwords.LONGEST:
         password = ""
     try:
         _hasher.verify(known or _decoy(), password)
@@ -74,6 +106,22 @@ def verify(session: Session, name: str, password: str) -> User | None:
     if user is None or known is None or user.disabled_at is not None:
         return None
     return user
+
+
+def hash_again(session: Session, user: User, password: str) -> bool:
+    """Keep a password that was just verified by the parameters of today; whether there was need to.
+
+    Logins stand, and a password that was changed meanwhile stays.
+    """
+    known = user.password_hash
+    if known is None or not _hasher.check_needs_rehash(known):
+        return False
+    session.execute(
+        update(User)
+        .where(User.id == user.id, User.password_hash == known)
+        .values(password_hash=_hasher.hash(password))
+    )
+    return True
 
 
 def disable(session: Session, user: User) -> None:
@@ -98,9 +146,11 @@ def enable(user: User) -> None:
 def set_role(session: Session, user: User, role: str) -> None:
     """Give a person another role; their logins end, for what they may do is another thing.
 
-    Raises :class:`PersonRefused` for a role that is none, and for the last administrator.
+    Raises :class:`PersonRefused` for a role that is none, for the last administrator, and for somebody whose
+    role comes from outside.
     """
     _check_role(role)
+    _check_local(user, "role")
     if role == user.role:
         return
     if role != "admin":
@@ -228,6 +278,10 @@ def create_token(
         raise PersonRefused("a token's name has 1 to 64 printable characters")
     if user.disabled_at is not None:
         raise PersonRefused(f"{user.name} is shut out, and so would be a token of theirs")
+    if user.outside_identity is not None:  # it would outlive the account there
+        raise PersonRefused(
+            f"{user.name} signs in by others: make the token for an account with a password here"
+        )
     if role == "admin" and user.role != "admin":
         raise PersonRefused(f"{user.name} is no admin, nor can a token of theirs be")
     raw = TOKEN_PREFIX + secrets.token_urlsafe(32)
@@ -283,11 +337,28 @@ def _check_role(role: str) -> None:
         raise PersonRefused(f"there is no role {role!r}; there are {' and '.join(ROLES)}")
 
 
+def _check_local(user: User, what: str) -> None:
+    if user.outside_identity is not None:
+        raise PersonRefused(f"{user.name} signs in by others: the {what} is changed there")
+
+
+def _folded(name: str) -> str:
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
 def _keep_an_administrator(session: Session, user: User) -> None:
-    """Refuse when nobody else could administrate; locks the rows, so that two do not take away each other."""
-    query = select(User.id).where(User.role == "admin", User.disabled_at.is_(None)).order_by(User.id)
-    others = [found for found in session.scalars(query.with_for_update()) if found != user.id]
-    if user.role == "admin" and user.disabled_at is None and not others:
+    """Refuse when nobody else could administrate; locks the rows, so that two do not take away each other.
+
+    Those who sign in by others do not count: their provider may be down.
+    """
+    if user.role != "admin" or user.disabled_at is not None or user.outside_identity is not None:
+        return
+    query = (
+        select(User.id)
+        .where(User.role == "admin", User.disabled_at.is_(None), User.outside_identity.is_(None))
+        .order_by(User.id)
+    )
+    if not [found for found in session.scalars(query.with_for_update()) if found != user.id]:
         raise PersonRefused(f"{user.name} is the last administrator who may log in")
 
 
@@ -299,9 +370,10 @@ def _revoke_sessions(session: Session, user: User) -> None:
     )
 
 
-def _hash(password: str) -> str:
-    if not SHORTEST_PASSWORD <= len(password) <= LONGEST_PASSWORD:
-        raise PersonRefused(f"a password has at least {SHORTEST_PASSWORD} characters")
+def _hash(password: str, name: str, shortest: int) -> str:
+    found = passwords.weakness(password, name, shortest=shortest)
+    if found is not None:
+        raise PersonRefused(found.said(shortest))
     return _hasher.hash(password)
 
 

@@ -1,7 +1,7 @@
 """The web application: `create_app` joins the blueprints, one a concern. Nothing happens at import time.
 
 Pages (`webui.pages`): `/`, `/login`, `/upload`, `/queue`, `/jobs/<id>`, `/system`, `/account`.
-Forms (`webui.signin`): `POST /login`, `POST /logout`, `POST /account`.
+Forms (`webui.signin`): `POST /login`, `POST /logout`, `POST /account`; `webui.outside`: `/login/oidc`.
 Programs: `webui.api` at `/api/v1` and `/api/openapi.json`, `webui.dicomweb` at `/dicomweb`.
 Operators: `webui.health` at `/healthz`, `/readyz`, `/metrics`.
 
@@ -20,10 +20,24 @@ from flask import Flask
 from config import Settings
 from db import Database
 from db.objects import store_of
-from webui import auth, csrf, errors, language, limits, metrics, navigation, security, signin, uploads
+from webui import (
+    auth,
+    csrf,
+    errors,
+    language,
+    limits,
+    metrics,
+    navigation,
+    outside,
+    security,
+    signin,
+    uploads,
+)
 from webui.api import blueprint as api
 from webui.api.events import Broadcaster
 from webui.dicomweb import cors
+from webui.directory import Directory
+from webui.oidc import Provider
 from webui.security import TrustedProxies
 from webui.services import KEY, Services
 from webui.throttle import Throttle
@@ -60,6 +74,8 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
         broadcaster=Broadcaster(database, max_streams=max(1, settings.web.threads - SPARE_THREADS)),
         metrics=metrics.Metrics(),
         secure=secure,
+        provider=Provider(settings.web.oidc) if settings.web.oidc else None,
+        directory=Directory(settings.web.ldap) if settings.web.ldap else None,
     )
     app.wsgi_app = TrustedProxies(app.wsgi_app, settings.web.trusted_proxies)  # type: ignore[method-assign]
     errors.register(app)
@@ -74,6 +90,7 @@ def create_app(settings: Settings, database: Database | None = None) -> Flask:
     csrf.register(app)
     app.view_functions["static"] = auth.public(app.view_functions["static"])
     app.register_blueprint(signin.blueprint)
+    app.register_blueprint(outside.blueprint)
     app.register_blueprint(api)
     for name in _OPTIONAL:
         if find_spec(name) is not None:

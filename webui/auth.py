@@ -19,11 +19,13 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from db import people
 from db.models import ApiToken
+from db.outsiders import Source, source
 from db.types import utcnow
 from webui.errors import Forbidden, Unauthenticated, wants_problem
 from webui.services import Services, services
 
 COOKIE = "cxr_sr_session"
+"""Name of the session's cookie; see :func:`cookie_name`."""
 BACKGROUND = "X-Background"
 """Header of requests that a page makes by itself: they do not show that the person is still there."""
 ROLES = ("radiologist", "admin")
@@ -54,10 +56,17 @@ class Actor:
     """The language that the person chose, if any."""
     token_id: int | None = None
     """The API token of a program."""
+    source: Source = "local"
+    """Where the account comes from."""
 
     @property
     def by_session(self) -> bool:
         return self.csrf_token is not None
+
+    @property
+    def outside(self) -> bool:
+        """Whether others vouch for the person, who has no password here."""
+        return self.source != "local"
 
     def may(self, needed: str) -> bool:
         """Whether the actor's role includes `needed`."""
@@ -106,8 +115,8 @@ def _identify() -> Actor | None:
     if header is not None:  # a program: its cookie, if any, does not count
         scheme, _, raw = header.partition(" ")
         return _by_token(raw.strip()) if scheme.lower() == "bearer" else None
-    cookie = request.cookies.get(COOKIE)
-    return _by_session(cookie) if cookie else None
+    raw = cookie()
+    return _by_session(raw) if raw else None
 
 
 def _by_token(raw: str) -> Actor | None:
@@ -133,8 +142,9 @@ def _by_session(raw: str) -> Actor | None:
             return None
         user = row.user
         found = Actor(
-            row.user_id, user.name, user.role, row.csrf_token, user.must_change_password, user.language
-        )
+            row.user_id, user.name, user.role, row.csrf_token, user.must_change_password, user.language,
+            source=source(user),
+        )  # fmt: skip
         old = people.stale(row) and BACKGROUND not in request.headers
     if old:
         with here.database.write() as session:
@@ -183,11 +193,21 @@ def _ask_for_new_password() -> AnyResponse:
     return redirect("/account", 303)
 
 
+def cookie_name() -> str:
+    """What the cookie is called. Over HTTPS browsers keep one whose name begins so from other hosts."""
+    return f"__Host-{COOKIE}" if services().secure else COOKIE
+
+
+def cookie() -> str | None:
+    """The value of the session's cookie in this request."""
+    return request.cookies.get(cookie_name())
+
+
 def set_cookie(response: Response | AnyResponse, raw: str) -> None:
     """Give the browser its session."""
     here = services()
     response.set_cookie(
-        COOKIE,
+        cookie_name(),
         raw,
         max_age=int(here.settings.web.session_hours * 3600),
         httponly=True,
@@ -199,7 +219,9 @@ def set_cookie(response: Response | AnyResponse, raw: str) -> None:
 
 def clear_cookie(response: Response | AnyResponse) -> None:
     """Take the session from the browser."""
-    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="Lax", secure=services().secure)
+    response.delete_cookie(
+        cookie_name(), path="/", httponly=True, samesite="Lax", secure=services().secure
+    )
 
 
 def still_valid(here: Services, header: str | None, cookie: str | None) -> bool:

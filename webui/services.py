@@ -14,7 +14,9 @@ from webui.memo import Memo
 
 if TYPE_CHECKING:
     from webui.api.events import Broadcaster
+    from webui.directory import Directory
     from webui.metrics import Metrics
+    from webui.oidc import Provider
     from webui.throttle import Throttle
     from webui.trail import Recent
 
@@ -43,6 +45,10 @@ class Services:
     """What the audit trail was told lately."""
     memo: Memo = field(default_factory=Memo)
     """Answers that are kept for a moment."""
+    provider: Provider | None = None
+    """The OpenID Connect provider that people may sign in by."""
+    directory: Directory | None = None
+    """The LDAP directory whose passwords count."""
 
 
 def services() -> Services:

@@ -10,21 +10,21 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-import structlog
 from flask import Blueprint, Response, make_response, redirect, render_template, request
 from flask_babel import gettext as _
 from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
-from db import audit, people
+from db import audit, outsiders, passwords, people
 from db.models import User
+from db.passwords import Weakness
 from webui import auth, language
+from webui.credentials import authenticate
 from webui.errors import Invalid, TooMany
 from webui.security import client_address
 from webui.services import services
 
 blueprint = Blueprint("signin", __name__)
-log = structlog.get_logger(__name__)
 
 HOME = "/"
 
@@ -34,15 +34,12 @@ HOME = "/"
 def login() -> AnyResponse:
     """Open a session for a name and a password."""
     name = request.form.get("name", "").strip()[:64]
-    password = request.form.get("password", "")[: people.LONGEST_PASSWORD + 1]
+    password = request.form.get("password", "")[: passwords.LONGEST + 1]
     target = local_path(request.form.get("next"))
-    user, wait = authenticate(name, password)
+    outcome = authenticate(name, password)
+    user = outcome.user
     if user is None:
-        if wait:
-            minutes = max(1, round(wait / 60))
-            sentence = _("Too many attempts. Try again in %(minutes)s min.", minutes=minutes)
-            return _again("login.html", 429, sentence, next=target, retry_after=wait)
-        return _again("login.html", 401, _("The name or the password is wrong."), next=target)
+        return again("login.html", outcome.status, outcome.words, next=target, retry_after=outcome.wait)
     raw = open_session(user)
     response = redirect("/account" if user.must_change_password else target, 303)
     auth.set_cookie(response, raw)
@@ -52,9 +49,11 @@ def login() -> AnyResponse:
 @blueprint.post("/logout")
 @auth.role("radiologist")
 def logout() -> AnyResponse:
-    """End this session, on the server too."""
+    """End this session, on the server too; of somebody whom others vouch for, the way out there as well."""
+    from webui import outside
+
     here, actor = services(), auth.actor()
-    raw = request.cookies.get(auth.COOKIE)
+    raw = auth.cookie()
     with here.database.write() as session:
         row = (
             people.session_for(session, raw, idle_minutes=here.settings.web.session_idle_minutes)
@@ -64,7 +63,7 @@ def logout() -> AnyResponse:
         if row is not None:
             people.revoke_session(session, row)
         audit.record(session, actor.user, "logout", address=client_address())
-    response = redirect("/login", 303)
+    response = (outside.logged_out() if actor.source == "oidc" else None) or redirect("/login", 303)
     auth.clear_cookie(response)
     return response
 
@@ -78,7 +77,7 @@ def change_password() -> AnyResponse:
         form.get("current", ""), form.get("new", ""), form.get("repeat", form.get("new", ""))
     )
     if error is not None:
-        return _again("account.html", 422, error, role=role_in_words())
+        return again("account.html", 422, error, role=role_in_words())
     response = redirect("/account?changed=1", 303)
     renew(response)
     return response
@@ -106,40 +105,21 @@ def role_in_words() -> str:
     return _("administrator") if auth.actor().may("admin") else _("radiologist")
 
 
-def authenticate(name: str, password: str) -> tuple[User | None, float]:
-    """The user of a name and password, or None and the seconds to wait (0: the password is simply wrong)."""
+def open_session(user: User, *, by: str = "") -> str:
+    """A new session of `user` instead of the browser's old one; returns the value of its cookie. by: who
+    vouches for them, if not their password here.
+    """
     here = services()
-    address = client_address() or ""
-    wait = here.throttle.wait(name, address)
-    user = None
-    if not wait:
-        with here.throttle.hashing, here.database.read() as session:
-            user = people.verify(session, name, password)
-    if user is not None:
-        here.throttle.succeeded(name, address)
-        return user, 0.0
-    if not wait:
-        here.throttle.failed(name, address)
-    outcome = "throttled" if wait else "failure"
-    log.warning("login refused", outcome=outcome, address=address)
-    with here.database.write() as session:
-        known = session.query(User.id).filter(User.name == name).scalar()
-        # a name that is nobody's may be a password typed into the wrong field
-        audit.record(session, name if known else "unknown", "login", address=address or None, outcome=outcome)
-    return None, wait
-
-
-def open_session(user: User) -> str:
-    """A new session of `user` instead of the browser's old one; returns the value of its cookie."""
-    here = services()
-    old = request.cookies.get(auth.COOKIE)
+    old = auth.cookie()
     with here.database.write() as session:
         _end(session, old)
         owner = session.get_one(User, user.id)
         raw, _row = people.open_session(
             session, owner, hours=here.settings.web.session_hours, address=client_address()
         )
-        audit.record(session, owner.name, "login", address=client_address())
+        by = by or outsiders.source(owner)
+        detail = {} if by == "local" else {"by": by}
+        audit.record(session, owner.name, "login", address=client_address(), detail=detail)
     return raw
 
 
@@ -154,24 +134,39 @@ def _end(session: Session, raw: str | None) -> None:
 def replace_password(current: str, new: str, repeat: str) -> str | None:
     """Give the actor a new password; returns what is wrong with it, None when it is set."""
     here, actor = services(), auth.actor()
+    if actor.outside:
+        return _("Your password is not kept here: it is changed where you sign in.")
     if new != repeat:
         return _("The two new passwords differ.")
-    if not people.SHORTEST_PASSWORD <= len(new) <= people.LONGEST_PASSWORD:
-        return _("A password has at least %(number)s characters.", number=people.SHORTEST_PASSWORD)
-    if actor.user.casefold() in new.casefold():
-        return _("The password must not contain your name.")
+    if (poor := weakness_in_words(new)) is not None:
+        return poor
     if new == current:
         return _("The new password must differ from the old one.")
-    user, wait = authenticate(actor.user, current)
-    if wait:
-        raise TooMany(_("Too many attempts with a wrong password; wait a while."), retry_after=wait)
-    if user is None:
+    proved = authenticate(actor.user, current)
+    if proved.wait:
+        raise TooMany(_("Too many attempts with a wrong password; wait a while."), retry_after=proved.wait)
+    if proved.user is None or proved.user.id != actor.user_id:
         return _("The current password is wrong.")
     with here.throttle.hashing, here.database.write() as session:
         owner = session.get_one(User, actor.user_id)
-        people.set_password(session, owner, new)
+        people.set_password(session, owner, new, shortest=here.settings.web.password_min_length)
         audit.record(session, owner.name, "password.change", address=client_address())
     return None
+
+
+def weakness_in_words(password: str) -> str | None:
+    """What speaks against a password of the actor's, in the language of the page."""
+    shortest = services().settings.web.password_min_length
+    found = passwords.weakness(password, auth.actor().user, shortest=shortest)
+    return {
+        None: None,
+        Weakness.SHORT: _("A password has at least %(number)s characters.", number=shortest),
+        Weakness.LONG: _("A password has at most %(number)s characters.", number=passwords.LONGEST),
+        Weakness.NAME: _("The password must not contain your name."),
+        Weakness.PRODUCT: _("The password must not contain the name of this service."),
+        Weakness.PATTERN: _("The password is a repetition or a sequence: such are guessed first."),
+        Weakness.COMMON: _("The password is one of the most common ones: such are guessed first."),
+    }[found]
 
 
 def renew(response: Response | AnyResponse) -> None:
@@ -191,9 +186,8 @@ def local_path(target: str | None) -> str:
     return target if clean else HOME
 
 
-def _again(
-    template: str, status: int, error: str, *, retry_after: float = 0, **values: object
-) -> AnyResponse:
+def again(template: str, status: int, error: str, *, retry_after: float = 0, **values: object) -> AnyResponse:
+    """A form once more, with the sentence that says why."""
     response = make_response(render_template(template, error=error, **values), status)
     if retry_after:
         response.headers["Retry-After"] = str(max(1, round(retry_after)))

@@ -48,7 +48,14 @@ def user_add(name: str, role: str, must_change: bool, config: Path | None) -> No
                 )
         password = _ask_password(name)
         with database.write() as session:
-            added = people.add_user(session, name, role, password, must_change=must_change)
+            added = people.add_user(
+                session,
+                name,
+                role,
+                password,
+                must_change=must_change,
+                shortest=settings.web.password_min_length,
+            )
             audit.record(
                 session,
                 actor(),
@@ -70,11 +77,12 @@ def user_passwd(name: str, config: Path | None) -> None:
     settings = load(config)
     with open_database(settings) as database:
         with database.read() as session:
-            _user(session, name)
+            if _user(session, name).outside_identity is not None:
+                raise Failure(f"{name} signs in by others: the password is changed there")
         password = _ask_password(name)
         with database.write() as session:
             person = _user(session, name)
-            people.set_password(session, person, password)
+            people.set_password(session, person, password, shortest=settings.web.password_min_length)
             audit.record(session, actor(), "user.passwd", object_type="user", object_id=str(person.id))
     click.echo(f"the password of {name} is changed", err=True)
 
@@ -100,6 +108,7 @@ def user_list(as_json: bool, config: Path | None) -> None:
     """List the people."""
     from sqlalchemy import select
 
+    from db import outsiders
     from db.models import User
 
     with open_database(load(config)) as database, database.read() as session:
@@ -109,6 +118,7 @@ def user_list(as_json: bool, config: Path | None) -> None:
             {
                 "name": p.name,
                 "role": p.role,
+                "source": outsiders.source(p),
                 "disabled": p.disabled_at is not None,
                 "last_login": p.last_login_at,
             }
@@ -117,8 +127,17 @@ def user_list(as_json: bool, config: Path | None) -> None:
         print_json({"users": rows})
         return
     print_table(
-        ("NAME", "ROLE", "STATE", "LAST LOGIN"),
-        [(p.name, p.role, "disabled" if p.disabled_at else "active", _time(p.last_login_at)) for p in people],
+        ("NAME", "ROLE", "FROM", "STATE", "LAST LOGIN"),
+        [
+            (
+                p.name,
+                p.role,
+                outsiders.source(p),
+                "disabled" if p.disabled_at else "active",
+                _time(p.last_login_at),
+            )
+            for p in people
+        ],
     )
 
 

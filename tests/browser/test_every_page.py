@@ -19,7 +19,7 @@ from webui.errors import PROGRAM_PATHS
 
 pytestmark = pytest.mark.peer("chromium")
 
-NO_PAGES = frozenset({"static", "pages.home", "pages.follow"})
+NO_PAGES = frozenset({"static", "pages.home", "pages.follow", "oidc.start", "oidc.back"})
 """Endpoints that answer with a file, or lead elsewhere."""
 
 SEEN = ("queued", "held", "done", "failed", "retracted", "picture")

@@ -45,7 +45,8 @@ def test_only_these_routes_are_open_to_everybody(app: Flask) -> None:
         rule.rule for rule in app.url_map.iter_rules() if auth.declared(views[rule.endpoint]) == auth.PUBLIC
     }
     assert public == {
-        "/static/<path:filename>", "/login", "/healthz", "/readyz", "/metrics", "/api/openapi.json",
+        "/static/<path:filename>", "/login", "/login/oidc", "/login/oidc/back",
+        "/healthz", "/readyz", "/metrics", "/api/openapi.json",
     }  # fmt: skip
 
 

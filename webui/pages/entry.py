@@ -26,7 +26,7 @@ def login() -> str | AnyResponse:
     target = signin.local_path(request.args.get("next"))
     if auth.current() is not None:
         return redirect(target, 303)
-    return render_template("login.html", next=target)
+    return render_template("login.html", next=target, again="again" in request.args)
 
 
 @auth.role("radiologist")
