@@ -68,7 +68,7 @@ def _serve(path: Path, max_pixels: int, header_fd: int, pixels_fd: int) -> None:
             dtype=picture.values.dtype.str,
         )
         return
-    ds, transfer_syntax = reading.read(path)
+    ds, transfer_syntax, excess = reading.read(path, max_pixels=max_pixels)
     header, dropped = reading.clean_header(ds)
     _write(header_fd, header)
     stored = ds.get("PixelData")
@@ -81,6 +81,9 @@ def _serve(path: Path, max_pixels: int, header_fd: int, pixels_fd: int) -> None:
         stored_bytes=len(stored) if stored is not None else 0,
     )
     _misbehave()
+    if excess is not None:
+        decode.pixel_format(ds, max_pixels=max_pixels)  # what is wrong besides is the better reason
+        raise Refused(excess.reason, excess.sentence)
     image = decode.decode(ds, transfer_syntax, max_pixels=max_pixels)
     _write(pixels_fd, image.values.data)
     fmt = image.format

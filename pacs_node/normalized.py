@@ -17,11 +17,14 @@ from pynetdicom.dsutils import decode, encode
 
 from pacs_node import codecs, header
 from pacs_node.commandset import N_ACTION_RQ, Command
+from pacs_node.outline import Stored, walk
 from pacs_node.received import Answer, Caller
 from pacs_node.spool import Flood
 
 MAX_DATA_BYTES = 2 << 20
 """Largest data set of such a request: room for ten thousand references and more."""
+MAX_ELEMENTS = 60_000
+"""Elements and items in it: a reference takes five where lengths are not stated."""
 
 
 class Note:
@@ -60,8 +63,10 @@ class Request:
         return self.command.field == N_ACTION_RQ
 
     def data_set(self) -> Dataset:
-        """The data set, decoded. Raises whatever a decoder raises for bytes that are none."""
+        """The data set, decoded. Raises whatever a decoder raises for bytes that are none, or too much."""
         implicit = self.transfer_syntax_uid == codecs.IMPLICIT_VR_LITTLE_ENDIAN
+        source = Stored(io.BytesIO(self.incoming.data))
+        walk(source, explicit=not implicit, deep=True, max_elements=MAX_ELEMENTS)
         return decode(io.BytesIO(bytes(self.incoming.data)), implicit, True)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import warnings
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from pydicom.tag import BaseTag
 from pydicom.valuerep import VR
 
 from pacs_node.codecs import DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
-from pacs_node.errors import Reason, Refused
+from pacs_node.decode import MAX_PIXELS
+from pacs_node.errors import Reason, Refusal, Refused
+from pacs_node.outline import Stored, survey, walk
 
 MAX_ELEMENT = 4 << 20
 """Longest value of an element that is carried along, in bytes."""
@@ -33,6 +36,10 @@ MAX_ELEMENTS = 20_000
 """Elements within one sequence: each takes far more memory in whoever reads it than in the file."""
 MAX_HEADER = 16 << 20
 """Longest header without pixels, in bytes."""
+MAX_HEADER_ELEMENTS = 100_000
+"""Elements of a header, those within sequences included."""
+_BYTES_A_PIXEL = 6
+"""Three samples of 16 bits."""
 _PIXELS = 0x7FE0
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
@@ -46,13 +53,22 @@ def be_tolerant() -> None:
     warnings.filterwarnings("ignore", category=UserWarning, module="pydicom")
 
 
-def read(path: Path) -> tuple[Dataset, str]:
-    """The data set of a file with its pixels, and its transfer syntax. Raises :class:`Refused`."""
+def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Dataset, str, Refusal | None]:
+    """The data set of a file with its pixels, its transfer syntax, and why its pixels were left out.
+
+    max_pixels: of an image; more bytes than it can have are not read. Raises :class:`Refused`.
+    """
     be_tolerant()
+    most = max_pixels * _BYTES_A_PIXEL + 2 * MAX_HEADER
+    bare = _looks_like_a_data_set(path)
+    outline = survey(path, most_bytes=most) if bare or _is_part10(path) else None
+    excess: Refusal | None = None
+    if outline is not None and outline.pixel_bytes > most:
+        excess = Refusal(Reason.TOO_LARGE, f"The pixels take more than {most >> 20} MiB.")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            ds = dcmread(path, force=_looks_like_a_data_set(path))
+            ds = dcmread(path, force=bare, stop_before_pixels=excess is not None)
     except InvalidDicomError as error:
         raise Refused(Reason.NOT_AN_IMAGE, "This is neither DICOM nor a picture that we know.") from error
     except MemoryError:
@@ -61,7 +77,9 @@ def read(path: Path) -> tuple[Dataset, str]:
         raise Refused(Reason.TRUNCATED, "The DICOM file ends early.") from error
     except Exception as error:
         raise Refused(Reason.UNREADABLE, "The DICOM file cannot be read.") from error
-    if _ends_early(ds, path) or any("end of file" in str(warning.message).lower() for warning in caught):
+    if excess is not None:
+        ds.add_new("PixelData", "OB", b"")
+    elif _ends_early(ds, path) or any("end of file" in str(warning.message).lower() for warning in caught):
         raise Refused(Reason.TRUNCATED, "The DICOM file ends early.")
     syntax = str(getattr(ds, "file_meta", Dataset()).get("TransferSyntaxUID") or "")
     if not syntax:
@@ -69,7 +87,7 @@ def read(path: Path) -> tuple[Dataset, str]:
         syntax = "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"
     if "SOPClassUID" not in ds and "PixelData" not in ds:
         raise Refused(Reason.UNREADABLE, "The file is DICOM but holds no image object.")
-    return ds, syntax
+    return ds, syntax, excess
 
 
 def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
@@ -100,12 +118,19 @@ def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
         raise Refused(
             Reason.TOO_LARGE, f"The header holds more than {MAX_HEADER >> 20} MiB beside the pixels."
         )
+    walk(Stored(BytesIO(header)), explicit=True, deep=True, max_elements=MAX_HEADER_ELEMENTS)
     return header, dropped
 
 
 def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> bytes:
     element: Any = ds.get_item(tag)
     if isinstance(element, RawDataElement):
+        if len(element.value or b"") > MAX_ELEMENT:
+            raise ValueError("too long")
+        if element.VR == VR.SQ or (element.VR in (None, VR.UN) and _is_sequence(tag)):
+            explicit, inside = not element.is_implicit_VR, Stored(BytesIO(element.value or b""))
+            little = element.is_little_endian
+            walk(inside, little=little, explicit=explicit, deep=True, max_elements=MAX_ELEMENTS)
         parsed = convert_raw_data_element(element, encoding=encodings, ds=ds)  # fails here, not in the parent
         if isinstance(parsed, DataElement) and _elements(parsed, MAX_ELEMENTS) > MAX_ELEMENTS:
             raise ValueError("too many elements")
@@ -175,6 +200,15 @@ def _ends_early(ds: Dataset, path: Path) -> bool:
     end = element.value_tell + element.length
     deflated = str(ds.file_meta.get("TransferSyntaxUID") or "") == DEFLATED_EXPLICIT_VR_LITTLE_ENDIAN
     return len(element.value or b"") < element.length or (not deflated and end < path.stat().st_size)
+
+
+def _is_sequence(tag: BaseTag) -> bool:
+    return dictionary_has_tag(tag) and dictionary_VR(tag) == VR.SQ
+
+
+def _is_part10(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.read(132)[128:] == b"DICM"
 
 
 def _looks_like_a_data_set(path: Path) -> bool:

@@ -38,6 +38,19 @@ class Caller:
     address: str
 
 
+FIXED_BYTES = 74
+"""Of an A-ASSOCIATE-RQ (PS3.8 9.3.2), the header of the PDU included: both AE titles stand in them."""
+_ASSOCIATE_RQ = 1
+
+
+def caller_of(pdu: bytes | bytearray, address: str) -> Caller:
+    """Who sends a first PDU. Raises ValueError where it is no association request."""
+    if len(pdu) < FIXED_BYTES or pdu[0] != _ASSOCIATE_RQ:
+        raise ValueError("something else comes before an association request")
+    called, calling = (bytes(pdu[at : at + 16]).decode("ascii", "replace").strip() for at in (10, 26))
+    return Caller(calling, called, address)
+
+
 @dataclass(frozen=True)
 class Rejection:
     """An A-ASSOCIATE-RJ: result, source, reason (PS3.8 Table 9-21), words for the log, one for the counts."""

@@ -323,7 +323,7 @@ def test_a_bad_character_set_fails_no_job_and_texts_keep_their_bytes(charset, te
 
 def through_files(path: Path, target: Path) -> tuple[Dataset, Dataset]:
     """A source as a file really comes (cleaned as the child does), and what is derived from it, read back."""
-    ds, syntax = reading.read(path)
+    ds, syntax, _ = reading.read(path)
     header = examine.parse_header(reading.clean_header(ds)[0])
     refusal = examine.unnamed(header)
     if refusal is not None:

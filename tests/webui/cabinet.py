@@ -121,7 +121,7 @@ class Cabinet:
 
 def _examine(file: Path) -> Examination:
     """What the worker's child finds, in this process."""
-    ds, syntax = reading.read(file)
+    ds, syntax, _ = reading.read(file)
     image = refusal = None
     try:
         image = decode.decode(ds, syntax)
