@@ -115,8 +115,8 @@ def _identify() -> Actor | None:
     if header is not None:  # a program: its cookie, if any, does not count
         scheme, _, raw = header.partition(" ")
         return _by_token(raw.strip()) if scheme.lower() == "bearer" else None
-    raw = cookie()
-    return _by_session(raw) if raw else None
+    session = cookie()
+    return _by_session(session) if session else None
 
 
 def _by_token(raw: str) -> Actor | None:
@@ -219,9 +219,7 @@ def set_cookie(response: Response | AnyResponse, raw: str) -> None:
 
 def clear_cookie(response: Response | AnyResponse) -> None:
     """Take the session from the browser."""
-    response.delete_cookie(
-        cookie_name(), path="/", httponly=True, samesite="Lax", secure=services().secure
-    )
+    response.delete_cookie(cookie_name(), path="/", httponly=True, samesite="Lax", secure=services().secure)
 
 
 def still_valid(here: Services, header: str | None, cookie: str | None) -> bool:

@@ -159,6 +159,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no annotations
         while not self.alive and self.pending_conns:
             self._drop_the_longest_silent()
 
+    def handle(self, conn: Any) -> Any:
+        keep = super().handle(conn)
+        if not keep:
+            conn.part()
+        return keep
+
     def handle_request(self, req: Any, conn: Any) -> Any:
         conn.sock.in_head = False
         return super().handle_request(req, conn)

@@ -12,6 +12,7 @@ import errno
 import socket
 import ssl
 import time
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -29,6 +30,8 @@ CROWDED_HEAD_SECONDS = 1.0
 CROWDED_SECONDS = 2.0
 """The same while a quarter of the threads waits: within a request's head, and in its body or its answer."""
 SLOWEST_BYTES_PER_SECOND = 4096
+LINGER_SECONDS, MOST_DRAINED = 2.0, 64 << 10
+"""How long, and for how many bytes, a connection that ends waits for its peer to close."""
 _SLICE = 32 << 10
 """Bytes that are sent at once: at the slowest speed half of the patience."""
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
@@ -94,6 +97,14 @@ class PacedSocket:
             part, rest = rest[:_SLICE], rest[_SLICE:]
             self._wait(lambda part=part: self._sock.sendall(part), len(part))
 
+    def drain(self) -> None:
+        """Read what is still on its way, until the peer closes or for a moment."""
+        self._left = min(self._left, LINGER_SECONDS)
+        left = MOST_DRAINED
+        while left > 0 and (data := self.recv(4096)):
+            self._left -= len(data) / SLOWEST_BYTES_PER_SECOND
+            left -= len(data)
+
     def _wait(self, act: Any, worth: int | None) -> Any:
         """What `act` returns; `worth`: the bytes that it moves, None for those that it returns."""
         began = time.monotonic()
@@ -113,7 +124,7 @@ class PacedSocket:
         allowed = self._left
         if self._crowd.crowded:
             short = CROWDED_HEAD_SECONDS if self.in_head else CROWDED_SECONDS
-            allowed -= PATIENCE_SECONDS - short
+            allowed -= max(0.0, PATIENCE_SECONDS - short)
         if allowed <= 0:
             raise _too_slow()
         return allowed
@@ -143,6 +154,18 @@ class Connection(TConn):  # type: ignore[misc]  # gunicorn has no annotations
         if self.certificate is not None:
             self.sock.handshake(self.certificate)
         self.parser = get_parser(self.cfg, self.sock, self.client)
+
+    def part(self) -> None:
+        """Say that no more comes, and let the peer read the answer before the socket goes. In a thread:
+        gunicorn itself would do it in the one that accepts.
+        """
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_WR)
+            self.sock.drain()
+
+    def close(self, graceful: bool = False) -> None:
+        """Close at once; :meth:`part` has been graceful."""
+        super().close()
 
 
 class Certificate:

@@ -176,9 +176,7 @@ def events() -> Response:
     given = request.headers.get("Last-Event-ID") or request.args.get("last_event_id") or ""
     last = int(given) if given.isdecimal() and len(given) < 19 else None
     listener = here.broadcaster.subscribe()
-    stream = Stream(
-        here, listener, last, request.headers.get("Authorization"), request.cookies.get(auth.COOKIE)
-    )
+    stream = Stream(here, listener, last, request.headers.get("Authorization"), auth.cookie())
     g.pop("actor", None)
     return Response(
         stream,

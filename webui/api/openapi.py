@@ -117,7 +117,7 @@ def document(app: Flask) -> dict[str, Any]:
             "headers": _HEADERS,
             "securitySchemes": {
                 "session": {
-                    "type": "apiKey", "in": "cookie", "name": auth.COOKIE,
+                    "type": "apiKey", "in": "cookie", "name": auth.cookie_name(),
                     "description": "Of a person who has logged in; changes need `X-CSRF-Token` too.",
                 },
                 "token": {
