@@ -49,6 +49,8 @@ FOLLOW_SECONDS = 2.0
 
 BACKUP_NAME = "cxr-sr-%Y%m%dT%H%M%SZ.db"
 BACKUP_PATTERN = "cxr-sr-????????T??????Z.db"
+DRAFT_PATTERN = f".{BACKUP_PATTERN}.*.part*"
+"""Backups that were not finished."""
 AUDIT = "audit"
 """Audit messages have a thread of their own: a repository that hangs keeps no other duty waiting."""
 AUDIT_SECONDS = 5.0
@@ -62,6 +64,8 @@ COUNT_SECONDS = 60.0
 """Interval at which jobs are counted for the charts."""
 WATERMARK = 2.0
 """A warning is logged while less than this many times the reserve is free."""
+CLEAR_BELOW, CLEAR_TO = 1.25, 1.5
+"""Below so many times the reserve, before new images are refused, room is made up to so many times."""
 
 
 @dataclass
@@ -81,6 +85,7 @@ class Duties:
         sink = open_sink(self.settings)
         self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
         self._audit_problem: str | None = None
+        self._disk_low = Standing(log, "disk-low", every=3600.0)
         self._certificates: Mapping[str | None, str | None] = {}
         self._alerting = Alerting(self.settings, self.database, self.store)
         self._herald = Herald(self.database, self.settings.web.public_url)
@@ -125,15 +130,36 @@ class Duties:
             log.warning("orphans-removed", objects=objects, files=files)
 
     def check_disk(self) -> None:
-        """Show the room that is left, and warn before objects are refused for want of it."""
+        """Show the room that is left, warn before objects are refused for want of it, and before that let
+        go early what may be let go at all."""
         room = self.store.room()
+        if not room.has(CLEAR_BELOW):
+            self._make_room()
+            room = self.store.room()
         self.presence.update(free_bytes=room.free_bytes, total_bytes=room.total_bytes)
-        reserve = self.settings.storage.reserve_bytes
-        if room.free_bytes is not None and room.free_bytes < WATERMARK * reserve:
-            log.warning("disk-low", free_bytes=room.free_bytes, reserve_bytes=reserve)
+        if not room.has(WATERMARK):
+            self._disk_low.there("warning", accepts=room.accepts, reserve_bytes=room.reserve_bytes)
+        else:
+            self._disk_low.over()
         if room.free_bytes is not None:
             with self.database.write() as session:
                 measurements.record(session, {"disk-free": room.free_bytes}, alerts.STORE)
+
+    def _make_room(self) -> None:
+        from db import early
+
+        before = utcnow() - timedelta(hours=self.settings.retention.minimum_hours)
+        cleared = early.make_room(
+            self.database, self.store, before=before, enough=lambda: self.store.room().has(CLEAR_TO)
+        )
+        if cleared:
+            log.warning(
+                "purged-early",
+                sources=cleared.sources,
+                results=cleared.results,
+                bytes=cleared.size_bytes,
+                why="the disk is almost full",
+            )
 
     def count_jobs(self) -> None:
         """Write down what happened in the last minutes, for the charts."""
@@ -215,8 +241,7 @@ class Duties:
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:
-        """Seal and send what the role's own end has added; what nobody takes now is told at the next start.
-        """
+        """Seal and send what the role's own end has added; what nobody takes now is told at the next start."""
         from pacs_node.audit.sinks import SinkError
 
         with contextlib.suppress(SQLAlchemyError):
@@ -260,6 +285,10 @@ class Duties:
             return
         folder = backup_folder(self.settings)
         target = folder / utcnow().strftime(BACKUP_NAME)
+        with self.database.write() as session:
+            audit.record(
+                session, "scheduler", "database.backup", object_type="database", object_id=target.name
+            )
         schema.backup(self.database, target)
         dropped = rotate(folder, kept)
         log.info("database-backed-up", file=target.name, dropped=dropped)

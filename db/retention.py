@@ -62,8 +62,8 @@ def purge(
     stays; links to it lead nowhere any more.
     """
     return Purged(
-        sources=_objects_gone(database, store, Source, _unneeded_source(sources_before)),
-        results=_objects_gone(database, store, Result, _unneeded_result(results_before)),
+        sources=_objects_gone(database, store, Source, unneeded_source(sources_before)),
+        results=_objects_gone(database, store, Result, unneeded_result(results_before)),
         notes=_notes_gone(database, store, results_before),
         events=_rows_gone(database, JobEvent, _unneeded_event(events_before)),
         lines=_rows_gone(database, LogLine, LogLine.at < events_before),
@@ -112,7 +112,7 @@ def _objects_gone(database: Database, store: ObjectStore, table: Any, unneeded: 
                 keys += [key for key in (row.object_key, row.preview_key) if key is not None]
                 row.deleted_at, row.preview_key = utcnow(), None
             if table is Result:
-                keys += _rows_taken(session, LabelledResult, LabelledResult.result_id.in_(r.id for r in rows))
+                keys += rows_taken(session, LabelledResult, LabelledResult.result_id.in_(r.id for r in rows))
         for key in keys:
             store.delete(key)
         gone += len(rows)
@@ -126,13 +126,13 @@ def _notes_gone(database: Database, store: ObjectStore, before: datetime) -> int
         Delivery.job_id == RejectionNote.job_id, Delivery.what == "note", _object_needed()
     )
     with database.write() as session:
-        keys = _rows_taken(session, RejectionNote, (RejectionNote.created_at < before) & ~going.exists())
+        keys = rows_taken(session, RejectionNote, (RejectionNote.created_at < before) & ~going.exists())
     for key in keys:
         store.delete(key)
     return len(keys)
 
 
-def _rows_taken(session: Session, table: Any, which: ColumnElement[bool]) -> list[str]:
+def rows_taken(session: Session, table: Any, which: ColumnElement[bool]) -> list[str]:
     """Delete rows and return the keys of their objects."""
     query = delete(table).where(which).returning(table.object_key)
     return list(session.scalars(query, execution_options={"synchronize_session": False}))
@@ -152,14 +152,16 @@ def _rows_gone(database: Database, table: Any, unneeded: ColumnElement[bool]) ->
             return gone
 
 
-def _unneeded_source(before: datetime) -> ColumnElement[bool]:
+def unneeded_source(before: datetime) -> ColumnElement[bool]:
+    """Sources that finished before that time and nothing open needs."""
     busy = select(Job.id).where(Job.source_id == Source.id, _open_or_since(before))
     going = select(Delivery.id).join(Job, Job.id == Delivery.job_id)
     going = going.where(Job.source_id == Source.id, Delivery.what == "original", _object_needed())
     return Source.deleted_at.is_(None) & (Source.last_received_at < before) & ~busy.exists() & ~going.exists()
 
 
-def _unneeded_result(before: datetime) -> ColumnElement[bool]:
+def unneeded_result(before: datetime) -> ColumnElement[bool]:
+    """Results that finished before that time and nothing open needs."""
     busy = select(Job.id).where(Job.result_id == Result.id, _open_or_since(before))
     going = select(Delivery.id).join(Job, Job.id == Delivery.job_id)
     going = going.where(Job.result_id == Result.id, Delivery.what == "result", _object_needed())

@@ -17,7 +17,7 @@ from cxr_sr import scheduler
 from cxr_sr.conformance import statement
 from cxr_sr.leader import AdvisoryLeadership, FileLeadership, leadership
 from cxr_sr.scheduler import Duties
-from db import Database, commitments, deliveries, presence, queue, schema, webhooks
+from db import Database, commitments, deliveries, early, presence, queue, schema, webhooks
 from db.deliveries import Address
 from db.exchange import Commitment, Document
 from db.models import Job, JobEvent, PeerStatus, Source
@@ -117,6 +117,18 @@ def test_backups_are_made_and_only_the_newest_kept(duties, settings, database, m
     copy = Database(f"sqlite:///{folder / kept[-1]}")
     schema.check(copy)
     copy.close()
+
+
+def test_what_a_killed_backup_has_left_goes_with_the_next(duties, data_dir):
+    folder = scheduler.backup_folder(duties.settings)
+    folder.mkdir(parents=True)
+    for name in (".cxr-sr-20260101T000000Z.db.k2_x8a.part", ".cxr-sr-20260101T000000Z.db.k2_x8a.part-wal"):
+        (folder / name).write_bytes(b"half")
+    (folder / ".keep").touch()
+    duties.back_up()
+    left = sorted(path.name for path in folder.iterdir())
+    assert left[0] == ".keep"
+    assert len(left) == 2, "and the backup"
 
 
 def test_rotation_leaves_other_files_alone(tmp_path):
@@ -329,3 +341,37 @@ def test_addresses_are_called_by_whoever_leads(duties, database, put_object):
         server.handle_request()
         duties.stop()
     assert [(message["job"], message["state"]) for message in heard] == [(job_id, "failed")]
+
+
+class Disk:
+    """A disk of 10,000 bytes that gives room when objects are removed from it."""
+
+    total = 10_000
+
+    def __init__(self) -> None:
+        self.free = 1_100
+
+
+def test_room_is_made_before_new_images_are_refused_and_not_when_there_is_some(
+    settings, database, store, monkeypatch
+):
+    disk = Disk()
+    monkeypatch.setattr("db.objects.shutil.disk_usage", lambda _path: disk)
+    store.reserve_bytes = 1_000
+    asked = []
+
+    def make_room(_database, _store, *, before, enough):
+        asked.append((before < utcnow() - timedelta(hours=23), enough()))
+        disk.free = 1_500
+        assert enough()
+        return early.Cleared(sources=1, results=2, size_bytes=400)
+
+    monkeypatch.setattr(early, "make_room", make_room)
+    with Presence(database, "scheduler") as here, capture_logs() as logs:
+        duties = Duties(settings, database, store, here)
+        duties.check_disk()
+        duties.check_disk()
+        disk.free = 9_000
+        duties.check_disk()
+    assert asked == [(True, False)]
+    assert [entry["event"] for entry in logs] == ["purged-early", "disk-low", "disk-low: over"]

@@ -62,6 +62,7 @@ _HAPPENED = {
     "priority": lazy_gettext("priority changed"),
     "amendment": lazy_gettext("amended"),
     "conflict": lazy_gettext("conflict"),
+    "purged-early": lazy_gettext("removed early"),
 }
 _SEX = {"M": lazy_gettext("male"), "F": lazy_gettext("female"), "O": lazy_gettext("other")}
 
