@@ -34,15 +34,16 @@ def node(tmp_path, recorder) -> Iterator[Node]:
 
 @pytest.fixture(scope="session")
 def small_image(samples_dir) -> Callable[[int], Dataset]:
-    """Return a function that cuts the n-th chest image of 48x48 pixels from a sample, each with UIDs of its
-    own.
+    """Return a function that cuts the n-th of some thousand chest images of 48x48 pixels from a sample, each
+    with UIDs of its own.
     """
     whole = dcmread(samples_dir / "chest_pa_nih_256.dcm")
     pixels = whole.pixel_array
 
     def cut(number: int) -> Dataset:
-        row, column = divmod(number, 12)
-        part = pixels[row * 16 : row * 16 + 48, column * 16 : column * 16 + 48]
+        shift, place = divmod(number, 144)
+        top, left = place // 12 * 16 + shift, place % 12 * 16 + shift
+        part = pixels[top : top + 48, left : left + 48]
         ds = dcmread(samples_dir / "chest_pa_nih_256.dcm")
         ds.set_pixel_data(part, "MONOCHROME2", whole.BitsStored, generate_instance_uid=False)
         ds.SOPInstanceUID = generate_uid(entropy_srcs=["small image", str(number)])

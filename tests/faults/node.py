@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,14 +48,14 @@ class RecordingArchive:
     def __init__(self) -> None:
         self.arrivals: list[tuple[str, str]] = []
         self.promised: list[str] = []
-        """SOP Instance UIDs of the promises that were heard, in the order in which they were made."""
+        """SOP Instance UIDs of the promises that were made, in their order; nobody need have heard them."""
         self._lock = threading.Lock()
         self._answering: list[threading.Thread] = []
         ae = AE(ae_title="RECORDER")
         ae.supported_contexts = AllStoragePresentationContexts
         ae.add_supported_context("1.2.840.10008.1.1")
         ae.add_supported_context(commitment.SOP_CLASS)
-        handlers = [(evt.EVT_C_STORE, self._stored), (evt.EVT_N_ACTION, self._asked)]
+        handlers: Any = [(evt.EVT_C_STORE, self._stored), (evt.EVT_N_ACTION, self._asked)]
         server: Any = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
         self._server = server
         self.port = int(server.socket.getsockname()[1])
@@ -77,13 +78,10 @@ class RecordingArchive:
     def _promise(self, assoc: Any, asked: Dataset) -> None:
         transaction, instances = commitment.read_action(asked)
         event_type, ds = commitment.event_information(transaction, dict.fromkeys(instances))
-        try:
-            rsp, _ = assoc.send_n_event_report(ds, event_type, commitment.SOP_CLASS, commitment.SOP_INSTANCE)
-        except (RuntimeError, OSError):  # whoever asked is gone
-            return
-        if rsp.get("Status") == 0x0000:
-            with self._lock:
-                self.promised += [uid for _, uid in instances]
+        with self._lock:
+            self.promised += [uid for _, uid in instances]
+        with suppress(RuntimeError, OSError):  # whoever asked may be gone
+            assoc.send_n_event_report(ds, event_type, commitment.SOP_CLASS, commitment.SOP_INSTANCE)
 
     def copies(self) -> dict[str, list[str]]:
         """For each SOP Instance UID the digests of all its copies."""
@@ -102,7 +100,9 @@ class RecordingArchive:
 class Node:
     """`cxr-sr serve` with a configuration of its own in `folder`; started and killed at will."""
 
-    def __init__(self, folder: Path, *, destination_port: int, more: str = "") -> None:
+    def __init__(
+        self, folder: Path, *, destination_port: int, more: str = "", lease_seconds: float = 2
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self.dicom_port, self.web_port = free_port(), free_port()
@@ -118,7 +118,7 @@ port = {self.web_port}
 reserve_bytes = 0
 reserve_percent = 0
 [queue]
-lease_seconds = 2
+lease_seconds = {lease_seconds}
 retry_base_seconds = 0.2
 retry_max_seconds = 1
 max_attempts = 50
