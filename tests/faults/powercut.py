@@ -31,7 +31,8 @@ class Recording:
     """What a node did in `root`, what it promised, and what was true in the end.
 
     `images` are the data sets as they were sent, by SOP Instance UID; `uploads` the digests of files that
-    were uploaded, by job; `results` the digests of result objects by SOP Instance UID.
+    were uploaded, by job; `results` the digests of result objects by SOP Instance UID, `copies` those of the
+    data sets that the archive got.
     """
 
     root: Path
@@ -40,6 +41,7 @@ class Recording:
     images: dict[str, bytes]
     uploads: dict[int, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
+    copies: dict[str, list[str]] = field(default_factory=dict)
 
     def promised(self, before: int) -> list[Promise]:
         return [promise for promise in self.promises if promise.at < before]

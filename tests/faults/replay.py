@@ -18,7 +18,7 @@ from pydicom.filereader import read_dataset
 from tests.faults.disk import File, Folder
 from tests.faults.tracing import Call
 
-_ACCEPTED = re.compile(rb"HTTP/1\.1 202 .*?\r\n\r\n(\{.*)", re.DOTALL)
+_ANSWER = re.compile(rb"HTTP/1\.1 20[02] .*?\r\n\r\n(\{.*)", re.DOTALL)
 _BACKED_UP = re.compile(r"cxr-sr-[0-9TZ]+\.db")
 
 
@@ -26,7 +26,8 @@ _BACKED_UP = re.compile(r"cxr-sr-[0-9TZ]+\.db")
 class Promise:
     """Something said to the world outside, and the position in the recording at which it began to be said.
 
-    `image`: a SOP Instance UID was answered with 0x0000. `job`: an HTTP response of 202 named that job.
+    `image`: that SOP Instance UID was answered with 0x0000, or named as stored in an answer to STOW-RS.
+    `job`: an HTTP response of 202 named that job.
     `sent`: the sending of a result with that UID had begun. `backup`: the log told of that file. `audit`: so
     many bytes of the audit file were reported safe, after which the database remembers that they were told.
     """
@@ -62,7 +63,7 @@ def promises(calls: Sequence[Call], *, dicom_port: int, web_port: int, archive_p
                 said[here, there] = call.began, b""
             at, before = said.get((here, there), (call.began, b""))
             said[here, there] = at, before + call.data
-            found += [Promise(at, "job", str(job)) for job in _accepted(before + call.data)]
+            found += [Promise(at, *named) for named in _accepted(before + call.data)]
     return sorted(set(found), key=lambda promise: promise.at)
 
 
@@ -80,14 +81,19 @@ def _commands(data: bytes, field: int) -> Iterator[str]:
             items = items[4 + length :]
 
 
-def _accepted(response: bytes) -> list[int]:
-    found = _ACCEPTED.search(response)
+def _accepted(response: bytes) -> list[tuple[str, str]]:
+    """Kind and name of each promise in an HTTP response, which may still be incomplete."""
+    found = _ANSWER.search(response)
     if found is None:
         return []
     try:
-        return [int(job["id"]) for job in json.loads(found[1])["jobs"]]
-    except ValueError:  # the rest comes with the next write
+        said = json.loads(found[1])
+    except ValueError:
         return []
+    if b" 202 " in response[:20]:
+        return [("job", str(job["id"])) for job in said["jobs"]]
+    stored = said.get("00081199", {}).get("Value", [])
+    return [("image", item["00081155"]["Value"][0]) for item in stored]
 
 
 class Replay:

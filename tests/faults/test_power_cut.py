@@ -15,11 +15,12 @@ import re
 import shutil
 import socket
 import sqlite3
+import sys
 import urllib.request
-import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydicom import Dataset
@@ -35,15 +36,19 @@ from tests.faults.powercut import END, Recording, after_cuts, harm
 from tests.faults.replay import Replay, promises
 from tests.faults.sizes import LONG, size
 from tests.faults.test_kill import Modality
-from tests.peers import require
+from tests.peers import ROOT, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("strace")]
 
 IMAGES = size(2, 12)
-UPLOADS = size(1, 4)
+BY_WEB = size(1, 4)
 CUTS = size(12, 150)
 SEEDS = size(1, 4)
 RESTARTS = size(1, 12)
+
+MORE = '[audit]\nmessages = "file"\n'
+ENDED = {JobState.DONE, JobState.SKIPPED}
+Cut = Callable[[int], Dataset]
 
 LUCKS = [(kind, seed) for kind in KINDS for seed in range(SEEDS if kind in {"the first", "some"} else 1)]
 
@@ -69,30 +74,39 @@ NEEDLESS = {
 """Syncs without which nothing that was promised is lost, and why they are there all the same."""
 
 
-class Uploader:
-    """A program with a token."""
+class Program:
+    """Something with a token that speaks HTTP to the node."""
 
     def __init__(self, node: Node, token: str) -> None:
         self.address, self.token = f"http://127.0.0.1:{node.web_port}", token
 
-    def upload(self, name: str, content: bytes) -> int:
-        """The id of the job; only 202 will do."""
-        boundary = uuid.uuid4().hex
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{name}"\r\n\r\n'
-        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
-        kind = f"multipart/form-data; boundary={boundary}"
-        answer = self._ask("/api/v1/jobs", body, {"Content-Type": kind})
+    def upload(self, content: bytes) -> int:
+        """Leave a file at the door; the id of its job."""
+        head = 'Content-Disposition: form-data; name="file"; filename="a.dcm"'
+        answer = self._ask("/api/v1/jobs", self._part(head, content), "multipart/form-data; boundary=limit")
         return int(answer["jobs"][0]["id"])
 
-    def done(self) -> int:
-        return len(self._ask("/api/v1/jobs?state=done&limit=100")["jobs"])
+    def store(self, content: bytes) -> None:
+        """STOW-RS of one instance."""
+        kind = 'multipart/related; type="application/dicom"; boundary=limit'
+        answer = self._ask("/dicomweb/studies", self._part("Content-Type: application/dicom", content), kind)
+        assert "00081198" not in answer
 
-    def _ask(self, path: str, body: bytes | None = None, head: dict[str, str] | None = None) -> dict:
-        head = {"Authorization": f"Bearer {self.token}", **(head or {})}
+    def all_ended(self, number: int) -> bool:
+        """Whether there are so many jobs and all of them have come to their end."""
+        states = [job["state"] for job in self._ask("/api/v1/jobs?limit=100")["jobs"]]
+        return len(states) == number and set(states) <= {"done", "skipped"}
+
+    def _part(self, head: str, content: bytes) -> bytes:
+        return f"--limit\r\n{head}\r\n\r\n".encode() + content + b"\r\n--limit--\r\n"
+
+    def _ask(self, path: str, body: bytes | None = None, kind: str = "") -> dict[str, Any]:
+        head = {"Authorization": f"Bearer {self.token}", "Accept": "application/dicom+json, application/json"}
+        head |= {"Content-Type": kind} if kind else {}
         request = urllib.request.Request(self.address + path, data=body, headers=head)
         with urllib.request.urlopen(request, timeout=60) as answer:
-            assert answer.status == (200 if body is None else 202)
-            return json.load(answer)
+            found: dict[str, Any] = json.load(answer)
+        return found
 
 
 @pytest.fixture(scope="module")
@@ -105,43 +119,58 @@ def archive() -> Iterator[RecordingArchive]:
 @pytest.fixture(scope="module")
 def recording(tmp_path_factory, archive, small_image) -> Recording:
     """A node from its very first start: images by DICOM and by upload, enhanced, delivered, and its end."""
-    return record(tmp_path_factory.mktemp("recorded"), archive, small_image)
+    folder = tmp_path_factory.mktemp("recorded")
+    return record(folder, archive, small_image, images=IMAGES, by_web=BY_WEB)
 
 
-def record(folder: Path, archive: RecordingArchive, small_image, **environment: str) -> Recording:
+def record(
+    folder: Path, archive: RecordingArchive, small_image: Cut, *, images: int, by_web: int, path: str = ""
+) -> Recording:
+    """A node at work under strace from its very first start: so many images by C-STORE, one of them twice, so
+    many by upload and by STOW-RS. `path` goes before its PYTHONPATH.
+    """
     trace, token_file = folder / "trace", folder / "token"
-    node = Node(folder / "node", destination_port=archive.port, more='[audit]\nmessages = "file"\n')
-    url = node.database.url
-    begin = [*node.command()[:1], str(Path(__file__).with_name("begin_with_token.py")), url, str(token_file)]
-    node.under = [*tracing.command(require("strace"), trace), *begin]
-    images = [small_image(number) for number in range(IMAGES + UPLOADS)]
+    node = Node(folder / "node", destination_port=archive.port, more=MORE)
+    begin = [sys.executable, str(Path(__file__).with_name("begin_with_token.py")), node.database.url]
+    node.under = ["env", f"PYTHONPATH={path}:{ROOT}", *tracing.command(require("strace"), trace)]
+    node.under += [*begin, str(token_file)]
+    every = [small_image(number) for number in range(images + 2 * by_web)]
+    by_dicom, uploaded, stored = every[:images], every[images : images + by_web], every[images + by_web :]
     uploads: dict[int, str] = {}
     node.start()
+    modality = Modality(node.dicom_port, [*by_dicom, by_dicom[0]])
     try:
         wait_until(node.receives, 180, "the receiver listens")
-        modality = Modality(node.dicom_port, images[:IMAGES])
+        modality.allow(images + 1)
         modality.start()
-        modality.allow(IMAGES)
         wait_until(lambda: web_listens(node), 180, "the web role listens")
-        uploader = Uploader(node, token_file.read_text())
-        for ds in images[IMAGES:]:
-            buffer = io.BytesIO()
-            ds.save_as(buffer, enforce_file_format=True)
-            job = uploader.upload("a.dcm", buffer.getvalue())
-            uploads[job] = hashlib.sha256(buffer.getvalue()).hexdigest()
+        program = Program(node, token_file.read_text())
+        for ds in uploaded:
+            content = file_of(ds)
+            uploads[program.upload(content)] = hashlib.sha256(content).hexdigest()
+        for ds in stored:
+            program.store(file_of(ds))
         wait_until(lambda: not modality.is_alive(), 120, "the images are acknowledged")
-        wait_until(lambda: uploader.done() == IMAGES + UPLOADS, 240, "every job is done")
+        wait_until(lambda: program.all_ended(len(every)), 400, "every job has ended")
         assert node.stop() == 0
         wait_until(lambda: ended(trace, node.pid), 60, "strace has written everything")
     finally:
+        modality.give_up.set()
+        modality.join(30)
         node.close()
     calls = list(tracing.read(trace, node.folder))
     said = promises(calls, dicom_port=node.dicom_port, web_port=node.web_port, archive_port=archive.port)
-    sent = {str(ds.SOPInstanceUID): data_set(ds) for ds in images[:IMAGES]}
+    sent = {str(ds.SOPInstanceUID): data_set(ds) for ds in every}
     untouched = f"file:{node.folder / 'var' / 'cxr-sr.db'}?immutable=1"
     with closing(sqlite3.connect(untouched, uri=True)) as connection:
         results = dict(connection.execute("SELECT sop_instance_uid, sha256 FROM result").fetchall())
-    return Recording(node.folder, calls, said, sent, uploads, results)
+    return Recording(node.folder, calls, said, sent, uploads, results, archive.copies())
+
+
+def file_of(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
 
 
 def data_set(ds: Dataset) -> bytes:
@@ -175,8 +204,8 @@ def test_the_recording_is_whole(recording, tmp_path):
     for path in left:
         assert filecmp.cmp(tmp_path / path, recording.root / path, shallow=False), path
     kinds = [promise.kind for promise in recording.promises]
-    assert kinds.count("image") == IMAGES
-    assert kinds.count("job") == UPLOADS
+    assert kinds.count("image") == IMAGES + 1 + BY_WEB
+    assert kinds.count("job") == BY_WEB
     assert kinds.count("sent") >= IMAGES
     assert "audit" in kinds
     print(f"{replay.operations} operations recorded, synced {replay.synced}; {len(kinds)} promises")
@@ -188,7 +217,7 @@ def test_no_cut_takes_anything_that_was_promised(recording, tmp_path):
         tried += 1
         harmed += [f"cut at {cut}, {luck}: {what}" for what in harm(recording, cut, folder)]
     assert not harmed
-    print(f"{tried} cuts of {IMAGES + UPLOADS} images: nothing lost")
+    print(f"{tried} cuts of {IMAGES + 2 * BY_WEB} images: nothing lost")
 
 
 def test_the_loss_of_any_one_sync_is_noticed(recording, tmp_path):
@@ -211,8 +240,8 @@ def first_harm(recording: Recording, target: Path, cuts: list[int], group: str) 
 
 def test_a_node_goes_on_from_what_a_cut_has_left(recording, archive, tmp_path):
     cuts = recording.cuts(RESTARTS)
-    chosen = cuts[:: max(1, len(cuts) // RESTARTS)][-RESTARTS:]
-    for number, cut in enumerate(chosen):
+    for number in range(RESTARTS):
+        cut = cuts[(2 * number + 1) * len(cuts) // (2 * RESTARTS)]
         folder = tmp_path / f"left-{number}"
         folder.mkdir()
         replay = Replay(recording.calls, recording.root)
@@ -226,14 +255,15 @@ def goes_on(recording: Recording, cut: int, folder: Path, archive: RecordingArch
     promised = recording.promised(cut)
     images = {promise.what for promise in promised if promise.kind == "image"}
     jobs = {int(promise.what) for promise in promised if promise.kind == "job"}
-    node = Node(folder, destination_port=archive.port, more='[audit]\nmessages = "file"\n')
+    node = Node(folder, destination_port=archive.port, more=MORE)
+    arrived = len(archive.arrivals)
     node.start()
     try:
         wait_until(node.receives, 180, "the receiver listens again")
 
         def everything_is_done() -> bool:
             with node.database.read() as session:
-                open_jobs = session.scalar(select(func.count()).where(Job.state != JobState.DONE))
+                open_jobs = session.scalar(select(func.count()).where(Job.state.not_in(ENDED)))
                 known = set(session.scalars(select(Source.sop_instance_uid)))
                 return not open_jobs and images <= known and jobs <= set(session.scalars(select(Job.id)))
 
@@ -247,6 +277,39 @@ def goes_on(recording: Recording, cut: int, folder: Path, archive: RecordingArch
     finally:
         node.close()
     assert not harm(recording, cut, folder)
-    twins = {uid for uid, digests in archive.copies().items() if len(set(digests)) > 1}
-    assert not twins
-    assert len([uid for uid in results if uid in archive.copies()]) >= len(images)
+    # what the recorded node sent after the cut never happened
+    before = {promise.what for promise in promised if promise.kind == "sent"}
+    copies = {uid: set(recording.copies[uid]) for uid in before}
+    for uid, digest in archive.arrivals[arrived:]:
+        copies.setdefault(uid, set()).add(digest)
+    assert not {uid for uid, digests in copies.items() if len(digests) > 1}
+    assert len(copies) >= len(images)
+
+
+MUTANTS = {
+    "folders are not synced": "os.path.isdir",
+    "files are not synced": "os.path.isfile",
+    "the store's own folders are not synced": "os.path.basename(os.path.dirname(path)) == 'objects' and bool",
+}
+"""What `os.fsync` leaves out in the code of the node: a function of the path."""
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("left_out", MUTANTS)
+def test_a_node_whose_code_leaves_out_a_sync_is_found_out(left_out, archive, small_image, tmp_path):
+    """What the replay finds without a kind of sync, it finds when the code has none."""
+    mutant = tmp_path / "mutant"
+    mutant.mkdir()
+    mutant.joinpath("sitecustomize.py").write_text(f"""
+import os, os.path
+sync = os.fsync
+def fsync(descriptor):
+    path = os.readlink(f"/proc/self/fd/{{descriptor}}")
+    if not ({MUTANTS[left_out]}(path)):
+        sync(descriptor)
+os.fsync = fsync
+""")
+    recording = record(tmp_path, archive, small_image, images=2, by_web=0, path=str(mutant))
+    found = first_harm(recording, tmp_path / "left", recording.cuts(20), "none of them")
+    print(f"{left_out}: {found}")
+    assert found
