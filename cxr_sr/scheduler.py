@@ -21,6 +21,7 @@ from config.standing import Standing
 from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
 from db import (
+    adrift,
     Database,
     alerts,
     audit,
@@ -126,6 +127,13 @@ class Duties:
         oldest = utcnow() - timedelta(seconds=self.settings.scheduler.orphan_age_seconds)
         objects = retention.sweep_orphans(self.database, self.store, oldest)
         files = sweep_spool(self.store, oldest)
+        with self.database.read() as session:
+            waits = adrift.restored(session) is not None
+        if waits:
+            log.warning(
+                "restored", images=sum(1 for _ in adrift.unnamed_sources(self.database, self.store)),
+                todo="cxr-sr db adopt takes in what came after the copy",
+            )  # fmt: skip
         if objects or files:
             log.warning("orphans-removed", objects=objects, files=files)
 
@@ -284,6 +292,8 @@ class Duties:
         if not kept:
             return
         folder = backup_folder(self.settings)
+        for draft in folder.glob(DRAFT_PATTERN):  # of a scheduler that was killed: there is one at a time
+            draft.unlink(missing_ok=True)
         target = folder / utcnow().strftime(BACKUP_NAME)
         with self.database.write() as session:
             audit.record(
