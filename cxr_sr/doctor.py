@@ -88,6 +88,10 @@ def checks(settings: Settings) -> list[tuple[str, Callable[[Settings], str]]]:
         found.append(("audit", check_audit))
     if settings.alerts.urls:
         found.append(("alerts", check_alerts))
+    if settings.web.oidc is not None:
+        found.append(("openid connect", check_oidc))
+    if settings.web.ldap is not None:
+        found.append(("directory", check_directory))
     if not settings.destinations:
         found.append(("destinations", lambda _: "none configured: results stay here until there is one"))
     return found
@@ -139,7 +143,7 @@ def check_database(settings: Settings) -> str:
     """Reach the database, compare its schema with the code's, and let SQLite look for damage."""
     from sqlalchemy import text
 
-    from db import Database, queue, schema
+    from db import Database, adrift, queue, schema
 
     if settings.database_url.startswith("sqlite:///"):
         path = Path(settings.database_url.removeprefix("sqlite:///"))
@@ -152,6 +156,10 @@ def check_database(settings: Settings) -> str:
             if database.sqlite and (found := session.scalar(text("PRAGMA quick_check(1)"))) != "ok":
                 raise Unfit(f"the file is damaged ({found}); restore a backup with `cxr-sr db restore`")
             waiting = queue.waiting(session)
+            if adrift.restored(session) is not None:
+                raise Caution(
+                    "it was restored; `cxr-sr db adopt` takes in the images that came after the copy"
+                )
         return f"{database.engine.dialect.name}, schema up to date, {waiting} jobs waiting"
     finally:
         database.close()
@@ -251,6 +259,31 @@ def check_alerts(settings: Settings) -> str:
 
     names = [called(number, url) for number, url in enumerate(settings.alerts.urls, start=1)]
     return f"told to {', '.join(names)}; `cxr-sr alerts test` sends them a message"
+
+
+def check_oidc(settings: Settings) -> str:
+    """Whether the provider that people may sign in by answers as one."""
+    from webui.oidc import Provider, ProviderDown
+
+    assert settings.web.oidc is not None
+    try:
+        said = Provider(settings.web.oidc).check()
+    except ProviderDown as error:
+        raise Unfit(f"{error}; accounts with a password here can log in all the same") from None
+    if not settings.web.public_url:
+        raise Caution(f"{said}; set web.public_url: the provider must know the address that it sends back to")
+    return f"{said}; it must know {settings.web.public_url.rstrip('/')}/login/oidc/back"
+
+
+def check_directory(settings: Settings) -> str:
+    """Whether the directory lets our account look people up."""
+    from webui.directory import Directory, DirectoryDown
+
+    assert settings.web.ldap is not None
+    try:
+        return Directory(settings.web.ldap).check()
+    except DirectoryDown as error:
+        raise Unfit(f"{error}; accounts with a password here can log in all the same") from None
 
 
 def check_echo(settings: Settings, *, destination: Remote) -> str:

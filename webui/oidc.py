@@ -278,7 +278,8 @@ class Provider:
     def _visitor(self, claims: dict[str, Any]) -> Visitor:
         settings, name = self.settings, claim(claims, self.settings.name_claim)
         said = claim(claims, settings.roles_claim)
-        values = {said} if isinstance(said, str) else {v for v in said or () if isinstance(v, str)}
+        several = said if isinstance(said, list) else [said]
+        values = {value for value in several if isinstance(value, str)}
         return Visitor(
             "oidc",
             f"{settings.issuer}\n{claims['sub']}",

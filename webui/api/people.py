@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from db import audit, people
 from db.models import User
+from db.outsiders import Source, source
 from db.people import PersonRefused
 from webui import auth
 from webui.api.operations import answer, operation, read_body
@@ -33,6 +34,10 @@ class UserView(BaseModel):
     role: RoleName
     disabled: bool
     must_change_password: bool
+    source: Source = Field(
+        description="Where the account comes from: `local`, a password here; `oidc`, the OpenID Connect "
+        "provider; `ldap`, the directory. Name, role and password of the latter two are changed there."
+    )
     created_at: datetime
     last_login_at: datetime | None
     sessions: int = Field(description="Logins that stand now.")
@@ -215,6 +220,7 @@ def _view(user: User, sessions: int, tokens: int) -> UserView:
         role="admin" if user.role == "admin" else "radiologist",
         disabled=user.disabled_at is not None,
         must_change_password=user.must_change_password,
+        source=source(user),
         created_at=user.created_at,
         last_login_at=user.last_login_at,
         sessions=sessions,

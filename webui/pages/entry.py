@@ -6,12 +6,19 @@ from flask import Blueprint, redirect, render_template, request
 from werkzeug.wrappers import Response as AnyResponse
 
 from webui import auth, signin
+from webui.services import services
 
 
 def register(blueprint: Blueprint) -> None:
     blueprint.add_url_rule("/", view_func=home)
     blueprint.add_url_rule("/login", view_func=login)
     blueprint.add_url_rule("/account", view_func=account)
+    blueprint.add_app_template_global(shortest_password, "shortest_password")
+
+
+def shortest_password() -> int:
+    """For templates: fewest characters of a password."""
+    return services().settings.web.password_min_length
 
 
 @auth.role("radiologist")

@@ -61,5 +61,5 @@ def end_session(session_id: int) -> AnyResponse:
 
 
 def _tokens(**more: Any) -> str:
-    users = [user for user in people.everybody(services()) if not user.disabled]
+    users = [user for user in people.everybody(services()) if not user.disabled and user.source == "local"]
     return render_template("admin/tokens.html", tokens=api.issued(), users=users, **more)
