@@ -11,11 +11,13 @@ import filecmp
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
 import socket
 import sqlite3
 import sys
+import tempfile
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -31,11 +33,11 @@ from db.models import Delivery, Job, Result, Source
 from db.states import DeliveryState, JobState
 from tests.faults import tracing
 from tests.faults.disk import KINDS, Luck, lay_out
+from tests.faults.modality import Modality
 from tests.faults.node import Node, RecordingArchive, wait_until
 from tests.faults.powercut import END, Recording, after_cuts, harm
 from tests.faults.replay import Replay, promises
 from tests.faults.sizes import LONG, size
-from tests.faults.test_kill import Modality
 from tests.peers import ROOT, require
 
 pytestmark = [pytest.mark.slow, pytest.mark.peer("strace")]
@@ -44,7 +46,10 @@ IMAGES = size(2, 12)
 BY_WEB = size(1, 4)
 CUTS = size(12, 150)
 SEEDS = size(1, 4)
-RESTARTS = size(1, 12)
+RESTARTS = int(os.environ.get("CUT_RESTARTS", size(1, 12)))
+"""Cuts from which a whole node is started; each costs as long as its start."""
+ROLES = () if LONG else ("receiver", "worker", "sender")
+"""Roles that go on after a cut; none named: all."""
 
 MORE = '[audit]\nmessages = "file"\n'
 ENDED = {JobState.DONE, JobState.SKIPPED}
@@ -211,21 +216,29 @@ def test_the_recording_is_whole(recording, tmp_path):
     print(f"{replay.operations} operations recorded, synced {replay.synced}; {len(kinds)} promises")
 
 
-def test_no_cut_takes_anything_that_was_promised(recording, tmp_path):
+@pytest.fixture
+def left(tmp_path) -> Iterator[Path]:
+    """Where what is left is laid out, hundreds of times: in memory where there is room."""
+    memory = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+        yield Path(folder) / "left"
+
+
+def test_no_cut_takes_anything_that_was_promised(recording, left):
     harmed, tried = [], 0
-    for cut, luck, folder in after_cuts(recording, tmp_path / "left", recording.cuts(CUTS), LUCKS):
+    for cut, luck, folder in after_cuts(recording, left, recording.cuts(CUTS), LUCKS):
         tried += 1
         harmed += [f"cut at {cut}, {luck}: {what}" for what in harm(recording, cut, folder)]
     assert not harmed
     print(f"{tried} cuts of {IMAGES + 2 * BY_WEB} images: nothing lost")
 
 
-def test_the_loss_of_any_one_sync_is_noticed(recording, tmp_path):
+def test_the_loss_of_any_one_sync_is_noticed(recording, left):
     replay = Replay(recording.calls, recording.root)
     replay.until(END)
     assert set(replay.synced) >= NEEDED | NEEDLESS.keys()
     for group in sorted(set(replay.synced) if LONG else NEEDED):
-        found = first_harm(recording, tmp_path / "left", recording.cuts(CUTS), group)
+        found = first_harm(recording, left, recording.cuts(CUTS), group)
         print(f"without syncing {group!r}: {found or 'nothing is lost'}")
         assert found or group in NEEDLESS, group
 
@@ -257,7 +270,7 @@ def goes_on(recording: Recording, cut: int, folder: Path, archive: RecordingArch
     jobs = {int(promise.what) for promise in promised if promise.kind == "job"}
     node = Node(folder, destination_port=archive.port, more=MORE)
     arrived = len(archive.arrivals)
-    node.start()
+    node.start(*ROLES)
     try:
         wait_until(node.receives, 180, "the receiver listens again")
 
@@ -296,7 +309,7 @@ MUTANTS = {
 
 @pytest.mark.faults
 @pytest.mark.parametrize("left_out", MUTANTS)
-def test_a_node_whose_code_leaves_out_a_sync_is_found_out(left_out, archive, small_image, tmp_path):
+def test_a_node_whose_code_leaves_out_a_sync_is_found_out(left_out, archive, small_image, tmp_path, left):
     """What the replay finds without a kind of sync, it finds when the code has none."""
     mutant = tmp_path / "mutant"
     mutant.mkdir()
@@ -310,6 +323,6 @@ def fsync(descriptor):
 os.fsync = fsync
 """)
     recording = record(tmp_path, archive, small_image, images=2, by_web=0, path=str(mutant))
-    found = first_harm(recording, tmp_path / "left", recording.cuts(20), "none of them")
+    found = first_harm(recording, left, recording.cuts(20), "none of them")
     print(f"{left_out}: {found}")
     assert found

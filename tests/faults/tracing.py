@@ -22,7 +22,6 @@ _LINE = re.compile(r"(\d+) +(<\.\.\. )?(\w+)(?:\(| resumed>)(.*)", re.DOTALL)
 _RESULT = re.compile(r"\) += (-?\d+)(?:<((?:\\x[0-9a-f]{2})*)>)?[^\"]*$")
 _FD = re.compile(r"(AT_FDCWD|-?\d+)<((?:\\x[0-9a-f]{2})*)>(\(deleted\))?")
 _PEER = re.compile(r"(\d+)<TCP(?:v6)?:\[(.*?:\d+)->(.*?:(\d+))\]>")
-_STRING = re.compile(r'"((?:\\x[0-9a-f]{2})*)"(\.\.\.)?')
 
 
 def command(strace: Path, output: Path) -> list[str]:
@@ -81,30 +80,29 @@ def _call(name: str, began: int, ended: int, words: str) -> Call | None:
     if result is None or result[1].startswith("-"):
         return None
     given = words[: result.start()]
+    parts = given.split('"')  # what is between two is a string: bytes in hex, without quotes
+    strings, words = parts[1::2], "".join(parts[::2])
     if name in {"open", "openat", "creat"}:
-        flags = _STRING.sub("", given)
-        return Call(name, began, ended, flags, int(result[1]), (_text(result[2] or ""),), int(result[1]), b"")
-    strings = _STRING.findall(given)
+        return Call(name, began, ended, words, int(result[1]), (_text(result[2] or ""),), int(result[1]), b"")
     if peer := _PEER.match(given):
-        data = b"".join(_bytes(text) for text, _ in strings)[: int(result[1])]
+        data = b"".join(map(_bytes, strings))[: int(result[1])]
         side = peer[2], peer[3], int(peer[4])
         return Call(name, began, ended, "", int(result[1]), (), int(peer[1]), data, side)
     if name in {"sendto", "sendmsg"}:
         return None
     paths: list[str] = []
     descriptor = -1
-    for number, path, deleted in _FD.findall(given):
+    for number, path, deleted in _FD.findall(words):
         descriptor = -1 if number == "AT_FDCWD" else int(number)
         if not deleted:
             paths.append(_text(path))
-    if any(cut for _, cut in strings):
+    if "..." in words:
         raise ValueError(f"strace has cut the data of a {name}")
     if "write" in name:
-        data = b"".join(_bytes(text) for text, _ in strings)[: int(result[1])]
-        words = given[given.rfind('"') + 1 :]
-        return Call(name, began, ended, words, int(result[1]), tuple(paths), descriptor, data)
-    paths = _resolved(name, paths, [_text(text) for text, _ in strings])
-    return Call(name, began, ended, _STRING.sub("", given), int(result[1]), tuple(paths), descriptor, b"")
+        data = b"".join(map(_bytes, strings))[: int(result[1])]
+        return Call(name, began, ended, parts[-1], int(result[1]), tuple(paths), descriptor, data)
+    paths = _resolved(name, paths, [_text(text) for text in strings])
+    return Call(name, began, ended, words, int(result[1]), tuple(paths), descriptor, b"")
 
 
 def _resolved(name: str, folders: list[str], given: list[str]) -> list[str]:
