@@ -249,7 +249,7 @@ class Duties:
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:
-        """Seal and send what the role's own end has added; what nobody takes now is told at the next start."""
+        """Seal and send what the end of the role has added; what nobody takes now is told at the next start."""
         from pacs_node.audit.sinks import SinkError
 
         with contextlib.suppress(SQLAlchemyError):

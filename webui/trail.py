@@ -50,6 +50,14 @@ def looked(job_id: int) -> None:
             )
 
 
+def listed() -> None:
+    """The actor looks at a list that says whose images are here."""
+    here, who = services(), auth.actor().user
+    if here.recent.first((who, "jobs.list")):
+        with here.database.write() as session:
+            audit.record(session, who, "jobs.list", address=client_address())
+
+
 def searched(action: str, asked: Mapping[str, str]) -> None:
     """The actor searches for patients, studies or images; `asked` is the query."""
     here, who = services(), auth.actor().user

@@ -41,6 +41,7 @@ class Reason(BaseModel):
 def listing() -> Response:
     """A page of jobs; filters that could hold patient data go to the search, in a body."""
     query = read_query(ListQuery)
+    trail.listed()
     with services().database.read() as session:
         page = browse.jobs(
             session,
@@ -78,7 +79,10 @@ def search() -> Response:
 def show(job_id: int) -> Response:
     """The job with its timeline, source, result and deliveries."""
     with services().database.read() as session:
-        return answer(JobDetail.of(find(session, job_id)))
+        found = find(session, job_id)
+        shown = answer(JobDetail.of(found))
+    trail.looked(job_id)
+    return shown
 
 
 @blueprint.post("/jobs/<int:job_id>/retry")

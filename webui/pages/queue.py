@@ -197,6 +197,7 @@ def _asked(wish: Wish) -> Search:
 
 def _page(wish: Wish, *, message: str = "", tone: str = "done") -> str:
     asked = _asked(wish)
+    trail.listed()
     trail.searched("jobs.search", {"text": asked.text})
     here = services()
     search = asked.conditions()
