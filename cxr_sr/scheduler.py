@@ -21,8 +21,8 @@ from config.standing import Standing
 from cxr_sr.alerting import Alerting
 from cxr_sr.leader import leadership
 from db import (
-    adrift,
     Database,
+    adrift,
     alerts,
     audit,
     commitments,

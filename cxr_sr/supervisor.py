@@ -177,13 +177,15 @@ def prepare(settings: Settings) -> tuple[str, str] | None:
     """Bring the schema up to date; returns name and password of the first administrator when one was just
     made.
     """
-    from db import Database, people, schema
+    from db import Database, adrift, people, schema
     from db.files import private_folder
+    from db.objects import store_of
 
     os.umask(0o077)
     private_folder(settings.data_dir)
     database = Database(settings.database_url)
     try:
+        adrift.check_start(database, store_of(settings))
         schema.upgrade(database)
         return people.first_administrator(database)
     finally:

@@ -14,7 +14,7 @@ from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
 from config import Settings
-from db import dashboard, measurements, pauses, presence, verification
+from db import adrift, dashboard, measurements, pauses, presence, verification
 from db.desk import Alert
 from db.forecast import WINDOW, Forecast, forecast
 from db.models import Job, JobEvent, PeerStatus, RoleInstance, Series, Source, Study
@@ -75,6 +75,7 @@ def look(
         *_tokens(session, settings, now),
         *_pauses(session, settings, now),
         *_trail(session),
+        *_restored(session),
     ]
 
 
@@ -262,6 +263,12 @@ def _trail(session: Session) -> Iterator[Condition]:
     if verified is not None and verified.outcome != "success":
         message = "The audit trail is not what was written: `cxr-sr audit verify` names the rows."
         yield Condition("audit", "", message)
+
+
+def _restored(session: Session) -> Iterator[Condition]:
+    if adrift.restored(session) is not None:
+        message = "A copy of the database was put back: cxr-sr db adopt takes in what came after it."
+        yield Condition("restored", "", message)
 
 
 def _pauses(session: Session, settings: Settings, now: datetime) -> Iterator[Condition]:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from sqlalchemy import Connection, func, insert, inspect, make_url, select, text
 
+from db import adrift
 from db.engine import Database
 from db.files import private_folder, sync_folder
-from db.models import Base
+from db.models import AuditEvent, Base
 from db.revisions import SchemaError, check, upgrade
 
 _ROWS = 1000
@@ -45,6 +46,8 @@ def backup(database: Database, target: Path) -> None:
 def restore(url: str, source: Path) -> None:
     """Make the database at `url` from a copy; a copy of an older program is brought up to date on the way.
 
+    From then on sources without a row are kept: those that came after the copy was made.
+
     Raises :class:`BackupError` when `source` is no such copy or the database has something in it already, and
     :class:`SchemaError` when the copy is of a newer program.
     """
@@ -63,6 +66,8 @@ def restore(url: str, source: Path) -> None:
                 if not inspect(connection).has_table("installation"):
                     raise BackupError(f"{source} is a database, but not of this program")
             upgrade(staged)
+            with staged.write() as session:
+                adrift.note_restore(session, session.scalar(select(func.max(AuditEvent.at))))
             _restore_from(staged, copy, url)
         finally:
             staged.close()

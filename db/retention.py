@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from db.commitments import OPEN
 from db.desk import IdempotencyKey, LogLine, ShareLink, WebhookCall
 from db.engine import Database
-from db.exchange import Commitment, CommitmentRequest, LabelledResult, RejectionNote
+from db.exchange import Commitment, CommitmentRequest, Document, LabelledResult, RejectionNote
 from db.idempotency import KEPT
 from db.models import Command, Delivery, Job, JobEvent, Result, RoleInstance, Source, WebSession
 from db.objects import ObjectStore
@@ -26,6 +26,11 @@ from db.types import utcnow
 
 CALLS_KEPT = timedelta(days=30)
 """How long ended calls of webhooks are shown."""
+
+RESTORED = "restored"
+"""Name of the document that is there from a restore until its images are taken care of."""
+SOURCES = "sources/"
+"""How keys of sources begin."""
 
 _AT_ONCE = 200
 """Rows changed in one transaction: writers wait no longer than for these."""
@@ -81,12 +86,18 @@ def purge(
 
 
 def sweep_orphans(database: Database, store: ObjectStore, older_than: datetime) -> int:
-    """Remove objects that no row names, stored before that time. The spool is its users' own affair."""
+    """Remove objects that no row names, stored before that time. The spool is its users' own affair.
+
+    Sources without a row stay after a restore until they are taken care of: they were acknowledged
+    (`db.adrift`).
+    """
     swept = 0
     for keys in _parts(store.keys(older_than), 500):
         with database.read() as session:
-            named = set(session.scalars(_named(keys)))
-        for key in set(keys) - named:
+            kept = set(session.scalars(named(keys)))
+            if session.get(Document, RESTORED) is not None:
+                kept |= {key for key in keys if key.startswith(SOURCES)}
+        for key in set(keys) - kept:
             store.delete(key)
             swept += 1
     return swept
@@ -189,7 +200,7 @@ def _object_needed() -> ColumnElement[bool]:
     )
 
 
-def _named(keys: Iterable[str]) -> CompoundSelect[Any]:
+def named(keys: Iterable[str]) -> CompoundSelect[Any]:
     """Those of the keys that a row still wants."""
     keys = list(keys)
     return union_all(
