@@ -42,6 +42,8 @@ class Database:
             event.listen(self.engine, "do_connect", sqlite_private_file)
             event.listen(self.engine, "connect", _sqlite_pragmas)
             event.listen(self.engine, "begin", _sqlite_begin)
+        else:
+            event.listen(self.engine, "connect", _postgres_durable)
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
 
     @contextmanager
@@ -95,6 +97,18 @@ def _sqlite_pragmas(connection: Any, _record: object) -> None:
     for pragma in (patience, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _postgres_durable(connection: Any, _record: object) -> None:
+    """A server, database or role set to commit before anything is written is overruled: what is acknowledged
+    stays.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT set_config('synchronous_commit', 'on', false)"
+            " WHERE current_setting('synchronous_commit') = 'off'"
+        )
+    connection.commit()
 
 
 def _sqlite_begin(connection: Connection) -> None:

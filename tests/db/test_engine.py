@@ -111,6 +111,20 @@ class TestPostgres:
     def engine_name(self):
         return "postgresql"
 
+    def test_a_commit_is_on_stable_storage_whatever_the_server_was_tuned_to(self, empty_postgres):
+        name = empty_postgres.rsplit("/", 1)[1].split("?")[0]
+        tuned = Database(empty_postgres)
+        with tuned.engine.connect() as connection:
+            connection.execute(text(f'ALTER DATABASE "{name}" SET synchronous_commit = off'))
+            connection.commit()
+        tuned.close()
+        database = Database(empty_postgres)
+        with database.write() as session:
+            assert session.scalar(text("SHOW synchronous_commit")) == "on"
+            reset = "SELECT reset_val FROM pg_settings WHERE name = 'synchronous_commit'"
+            assert session.scalar(text(reset)) == "off"
+        database.close()
+
     def test_a_read_cannot_write(self, database):
         with pytest.raises(DBAPIError, match="read-only"), database.read() as session:
             session.execute(text("DELETE FROM job"))
