@@ -6,15 +6,19 @@ fills the memory; a peer that hangs costs its timeout and nothing more.
 
 from __future__ import annotations
 
+import queue
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+import structlog
 from pynetdicom import evt
 from pynetdicom.association import Association
+from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
@@ -26,13 +30,20 @@ from config.settings import DicomSettings
 from pacs_node import identity
 from pacs_node.carrier import PeerError as PeerError  # whoever associates meets it here
 from pacs_node.scp import quiet_library
-from pacs_node.sockets import ClosingAE, ClosingSocket, sever
+from pacs_node.sockets import ClosingAE, ClosingSocket, SturdyDul, sever
 from pacs_node.tls import TlsError, client_context
 from pacs_node.unreachable import advice, why
+from pacs_node.whereabouts import where as place
+
+log = structlog.get_logger(__name__)
 
 _QUEUED_FRAGMENTS = 8
 _LARGEST_FRAGMENT = 1 << 18
 _SMALLEST_FRAGMENT = 64
+_LOOK_SECONDS = 0.2
+"""Between two looks whether there is still somebody to wait for."""
+_LONGEST_ANSWER = 1 << 22
+"""Bytes of a message that a peer may send us; objects come by another way (`pacs_node.pull_dimse`)."""
 
 
 class NotAccepted(PeerError):
@@ -86,7 +97,7 @@ def association(
             max_pdu=dicom.max_pdu,
             ext_neg=list(roles),
             tls_args=tls_args,
-            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare)],
+            evt_handlers=[(evt.EVT_CONN_OPEN, _prepare), (evt.EVT_FSM_TRANSITION, _judge)],
         )
     except OSError as error:
         raise PeerError(f"{where} {why(error, connected=False, tls=destination.tls)}") from error
@@ -101,8 +112,44 @@ def association(
         raise
     else:
         if assoc.is_established:
-            assoc.release()
+            _release(assoc, dicom.acse_timeout)
         hang_up(assoc)
+
+
+def _release(assoc: Association, seconds: float) -> None:
+    """Release in order; a peer that goes on talking instead is cut off, as the library would hear it out."""
+    connection = assoc.dul.socket.socket if assoc.dul.socket else None
+    if connection is None:
+        return
+    cut = threading.Timer(2 * seconds, sever, [connection])
+    cut.daemon = True
+    cut.start()
+    try:
+        assoc.release()
+    finally:
+        cut.cancel()
+
+
+class _Bounded(DIMSEServiceProvider):
+    """Puts answers together: none without end, and none that ends the thread that reads it."""
+
+    _held = 0
+
+    def receive_primitive(self, primitive: P_DATA) -> None:
+        """Take a P-DATA of the peer. What makes no sense, or has no end, aborts the association (Evt19)."""
+        try:
+            super().receive_primitive(primitive)
+        except Exception as error:  # noqa: BLE001 - whatever a stranger calls a command set
+            log.warning("association.broken", error=place(error))
+            self.message = None
+            self.dul.event_queue.put("Evt19")
+        if self.message is None:
+            self._held = 0
+            return
+        self._held += sum(len(fragment) for _, fragment in primitive.presentation_data_value_list)
+        if self._held > _LONGEST_ANSWER:
+            self.message = None
+            self.dul.event_queue.put("Evt19")
 
 
 def hang_up(assoc: Association) -> None:
@@ -158,20 +205,47 @@ def store(
             _wait_for_room(assoc, timeout)
             assoc.dul.send_pdu(pdata)
         _wait_for_room(assoc, timeout, queued=0)
-        assoc.dimse_timeout = timeout
-        _, rsp = assoc.dimse.get_msg(block=True)
-    if rsp is None:
-        raise Interrupted(_interruption(assoc, f"no answer within {timeout:g} s"))
+        rsp = _answer(assoc, timeout)
     if not isinstance(rsp, C_STORE) or rsp.MessageIDBeingRespondedTo != message_id or rsp.Status is None:
         raise Interrupted("an answer to something else")
     return Stored(int(rsp.Status), _comment(rsp))
 
 
+def _answer(assoc: Association, timeout: float) -> Any:
+    """The next message of the peer, waited for no longer than there is somebody to send one.
+
+    Raises :class:`Interrupted`.
+    """
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            _, rsp = assoc.dimse.msg_queue.get(timeout=min(left, _LOOK_SECONDS))
+        except queue.Empty:
+            rsp = None
+        if rsp is not None:
+            return rsp
+        if not assoc.dul.is_alive() or assoc.acse.is_aborted():
+            break
+    raise Interrupted(_interruption(assoc, f"no answer within {timeout:g} s"))
+
+
 def _prepare(event: evt.Event) -> None:
-    """Send small PDUs at once. The waits of the connection are its socket's own."""
+    """Send small PDUs at once, and take no answer without end. The waits are the socket's own."""
+    event.assoc.dimse = _Bounded(event.assoc)
     wrapper = event.assoc.dul.socket
     if wrapper is not None and wrapper.socket is not None:
         wrapper.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _judge(event: evt.Event) -> None:
+    """Remember that the upper layer ended the association over what the peer sent (PS3.8 Table 9-9, AA-8)."""
+    if event.action == "AA-8":
+        dul: Any = event.assoc.dul
+        dul.nonsense = True
+
+
+def _spoke_nonsense(assoc: Association) -> bool:
+    return isinstance(assoc.dul, SturdyDul) and assoc.dul.nonsense
 
 
 def _command(sop_class_uid: str, sop_instance_uid: str, message_id: int) -> bytes:
@@ -219,6 +293,8 @@ def _wait_for_room(assoc: Association, timeout: float, queued: int = _QUEUED_FRA
 def _interruption(assoc: Association, otherwise: str) -> str:
     if assoc.acse.is_aborted("a-abort"):
         return "the peer aborted the association"
+    if _spoke_nonsense(assoc):
+        return "the peer sent what makes no sense"
     if assoc.acse.is_aborted("a-p-abort") or not assoc.dul.is_alive():
         return "the connection was lost"
     return otherwise
@@ -240,6 +316,8 @@ def _why_not(assoc: Association, where: str) -> PeerError:
         return NotAccepted(f"{where} accepts none of the presentation contexts proposed")
     if not isinstance(wrapper, ClosingSocket):
         return PeerError(f"{where} cannot be reached")
+    if _spoke_nonsense(assoc):
+        return PeerError(f"{where} answered the association request with what makes no sense")
     tls = bool(wrapper.tls_args)
     if wrapper.opened and wrapper.trouble is None:
         hint = "; it may not accept our certificate" if tls else "; it may expect TLS"

@@ -2,7 +2,9 @@
 
 The library's own skips the close when the peer was faster: the descriptor then stays until the garbage is
 collected. It also swallows the reason of a failed connection, and reads from a TLS connection as soon as a
-part of a record has come, so that a peer that sends half of one holds the thread that sends, too.
+part of a record has come, so that a peer that sends half of one holds the thread that sends, too. It reads a
+PDU of any length that the peer announces, for as long as a byte comes now and then. And its upper layer's
+thread dies of what a peer should not have sent, while others wait for it.
 """
 
 from __future__ import annotations
@@ -11,14 +13,31 @@ import contextlib
 import select
 import socket
 import ssl
+import time
 from typing import Any
 
+import structlog
 from pynetdicom import AE, evt
 from pynetdicom.association import Association
+from pynetdicom.dul import DULServiceProvider
+from pynetdicom.pdu_primitives import A_P_ABORT
 from pynetdicom.transport import T_CONNECT, AddressInformation, AssociationSocket
+
+from pacs_node.whereabouts import where
+
+log = structlog.get_logger(__name__)
 
 _RECORD = 16384
 """Largest payload of a TLS record, in bytes (RFC 8446 section 5.1)."""
+_PATIENCE, _PDU = 60.0, 1 << 17
+"""Where the library was told of no limit: seconds for a PDU, and its length in bytes."""
+LONGEST_ASSOCIATE = 1 << 18
+"""Longest PDU that is read before an association is established, in bytes: 128 contexts with every transfer
+syntax there is take less."""
+
+
+class TooLong(OSError):
+    """The peer announces a PDU that is longer than it may be."""
 
 
 def readable(connection: socket.socket, seconds: float = 0.0) -> bool:
@@ -118,18 +137,41 @@ class ClosingSocket(AssociationSocket):
         taken, self._ahead = self._ahead[:most], self._ahead[most:]
         return taken
 
+    def bounds(self) -> tuple[int, float]:
+        """Length of the longest PDU that is read now, in bytes, and seconds that one may take."""
+        assoc = self.assoc
+        if not assoc.is_established:
+            return LONGEST_ASSOCIATE, assoc.acse_timeout or _PATIENCE
+        return 2 * (assoc.requestor.maximum_length or _PDU) + 1024, assoc.network_timeout or _PATIENCE
+
     def recv(self, nr_bytes: int) -> bytearray:
-        """Read that many bytes; fewer when the peer closes first. Raises OSError."""
-        connection = self.socket
-        data = bytearray(self.ahead(nr_bytes))
+        """Read that many bytes; fewer when the peer closes first.
+
+        Raises OSError: :class:`TooLong` of more than a PDU may have, TimeoutError when they do not all come
+        in its time.
+        """
+        longest, seconds = self.bounds()
         try:
-            while connection is not None and len(data) < nr_bytes:
-                if not (piece := connection.recv(min(nr_bytes - len(data), 1 << 16))):
-                    break
-                data += piece
+            if nr_bytes > longest:
+                raise TooLong("the peer announces a PDU that is too long")
+            return self._read(nr_bytes, time.monotonic() + seconds)
         except OSError as error:
             self.trouble = error
             raise
+
+    def _read(self, nr_bytes: int, deadline: float) -> bytearray:
+        connection, ahead = self.socket, self.ahead(nr_bytes)
+        data, done = bytearray(nr_bytes), len(ahead)
+        with memoryview(data) as view:
+            view[:done] = ahead
+            while connection is not None and done < nr_bytes:
+                if (left := deadline - time.monotonic()) <= 0:
+                    raise TimeoutError("the PDU did not come in time")
+                connection.settimeout(left)
+                if not (count := connection.recv_into(view[done:])):
+                    break
+                done += count
+        del data[done:]
         return data
 
     def send(self, bytestream: bytes) -> None:
@@ -165,6 +207,24 @@ class ClosingSocket(AssociationSocket):
             connection.close()
 
 
+class SturdyDul(DULServiceProvider):
+    """The upper layer of an association that we open: what breaks it ends the association, in order."""
+
+    nonsense = False
+    """Whether it ended the association over what the peer sent."""
+
+    def run_reactor(self) -> None:
+        try:
+            super().run_reactor()
+        except Exception as error:  # noqa: BLE001 - whatever state a peer brought it to
+            log.warning("association.broken", error=where(error))
+            self.nonsense = True
+            if self.socket is not None and self.socket.socket is not None:
+                sever(self.socket.socket)
+            self.to_user_queue.put(A_P_ABORT())
+            self.assoc.dimse.msg_queue.put((None, None))
+
+
 class ClosingAE(AE):
     """An application entity whose associations use :class:`ClosingSocket`."""
 
@@ -174,6 +234,7 @@ class ClosingAE(AE):
     def _create_socket(
         self, assoc: Association, address: AddressInformation, tls_args: Any
     ) -> AssociationSocket:
+        assoc.dul = SturdyDul(assoc)
         wrapper = ClosingSocket(assoc, address=address)
         wrapper.tls_args = tls_args
         return wrapper
