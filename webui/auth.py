@@ -12,17 +12,23 @@ from datetime import timedelta
 from typing import Any, TypeVar, cast
 from urllib.parse import urlencode
 
+import structlog
 from flask import Flask, Response, current_app, g, redirect, request
 from flask_babel import gettext as _
 from sqlalchemy import update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from db import people
 from db.models import ApiToken
 from db.outsiders import Source, source
+from db.trouble import trouble
 from db.types import utcnow
 from webui.errors import Forbidden, Unauthenticated, wants_problem
 from webui.services import Services, services
+
+log = structlog.get_logger(__name__)
 
 COOKIE = "cxr_sr_session"
 """Name of the session's cookie; see :func:`cookie_name`."""
@@ -129,8 +135,8 @@ def _by_token(raw: str) -> Actor | None:
         found = Actor(token.user_id, token.user.name, weaker, None, token_id=token.id)
         unused = token.last_used_at is None or token.last_used_at < utcnow() - _TOUCH_AFTER
     if unused:
-        with here.database.write() as session:
-            session.execute(update(ApiToken).where(ApiToken.id == token.id).values(last_used_at=utcnow()))
+        used = update(ApiToken).where(ApiToken.id == token.id).values(last_used_at=utcnow())
+        _note_use(lambda session: session.execute(used))
     return found
 
 
@@ -147,9 +153,17 @@ def _by_session(raw: str) -> Actor | None:
         )  # fmt: skip
         old = people.stale(row) and BACKGROUND not in request.headers
     if old:
-        with here.database.write() as session:
-            people.touch(session, row)
+        _note_use(lambda session: people.touch(session, row))
     return found
+
+
+def _note_use(step: Callable[[Session], object]) -> None:
+    """Write down that somebody was here; a database that takes nothing now keeps nobody from reading."""
+    try:
+        with services().database.write() as session:
+            step(session)
+    except SQLAlchemyError as error:
+        log.warning("use not noted", why=trouble(error).value)
 
 
 def register(app: Flask) -> None:

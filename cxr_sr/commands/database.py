@@ -73,8 +73,8 @@ def db_restore(source: Path, config: Path | None) -> None:
     click.echo(f"restored from {source}", err=True)
     if found.objects:
         click.echo(
-            f"{found.objects} images came after this copy was made; they are kept: `cxr-sr db adopt` takes them "
-            "in",
+            f"{found.objects} images came after this copy was made; they are kept: `cxr-sr db adopt` takes "
+            "them in",
             err=True,
         )
     if found.rows:
