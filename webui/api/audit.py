@@ -16,6 +16,7 @@ from db import audit, chain, seals, verification
 from db.models import AuditEvent, AuditSeal
 from webui import auth
 from webui.api.operations import answer, operation, read_query
+from webui.api.values import Day
 from webui.security import client_address
 from webui.services import services
 
@@ -40,8 +41,8 @@ class Filters(BaseModel):
     object_type: Words = Field("", examples=["job"])
     object_id: Words = ""
     outcome: Words = Field("", examples=["failure"])
-    since: date | None = Field(None, description="The first day, in UTC.")
-    until: date | None = Field(None, description="The last day, in UTC.")
+    since: Day | None = Field(None, description="The first day, in UTC.")
+    until: Day | None = Field(None, description="The last day, in UTC.")
 
     @property
     def wanted(self) -> audit.Filter:

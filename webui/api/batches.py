@@ -7,7 +7,7 @@ lies in the command's answer for some minutes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from flask import Blueprint, Response
@@ -20,6 +20,7 @@ from db.exchange import BatchItem
 from db.models import Batch
 from webui import auth, errands, trail
 from webui.api.operations import answer, operation, read_body
+from webui.api.values import Day
 from webui.errors import Invalid, NotFound
 from webui.idempotency import idempotent
 from webui.security import client_address
@@ -62,8 +63,8 @@ class ArchiveSearch(BaseModel):
     patient: Text = Field("", description="Patient ID.")
     name: Text = Field("", description="Patient's name as DICOM writes it: `DOE^JANE`.")
     accession: Text = ""
-    study_from: date | None = None
-    study_to: date | None = None
+    study_from: Day | None = None
+    study_to: Day | None = None
     modality: Annotated[
         str, StringConstraints(strip_whitespace=True, to_upper=True, pattern=r"^[A-Za-z0-9_, ]{0,64}$")
     ] = Field("", description="One code or several with commas between them; left out: CR and DX.")

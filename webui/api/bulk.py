@@ -16,6 +16,7 @@ from webui.api import jobs
 from webui.api.filters import Wanted
 from webui.api.models import JobDetail, PriorityName
 from webui.api.operations import answer, operation, read_body
+from webui.api.values import Number
 from webui.security import client_address
 from webui.services import services
 
@@ -36,7 +37,7 @@ class BulkChange(BaseModel):
     )
 
     action: Action
-    ids: list[int] | None = Field(None, min_length=1, max_length=bulk.MOST)
+    ids: list[Number] | None = Field(None, min_length=1, max_length=bulk.MOST)
     filter: Wanted | None = None
     cursor: str | None = Field(None, description="`next` of the answer before, with the same filter.")
     priority: PriorityName | None = Field(None, description="For the action `priority`.")

@@ -11,6 +11,7 @@ from db import browse
 from db.browse import Cursor, Sort
 from db.states import JobState, Priority
 from webui.api.models import PriorityName
+from webui.api.values import Day
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, max_length=324)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=64)]
@@ -26,8 +27,8 @@ class Filters(BaseModel):
     model: Name = Field("", description="The model's name.")
     priority: PriorityName | None = None
     origin: Name = Field("", description="`dimse`, `upload`, `stow`, `fetch` or `demo`.")
-    received_from: date | None = Field(None, description="The first day, in UTC.")
-    received_to: date | None = Field(None, description="The last day, in UTC.")
+    received_from: Day | None = Field(None, description="The first day, in UTC.")
+    received_to: Day | None = Field(None, description="The last day, in UTC.")
     batch: int | None = Field(None, ge=1, lt=1 << 63)
 
     def conditions(self, **more: Any) -> browse.Search:
@@ -90,8 +91,8 @@ class Wanted(Filters):
     )
     accession: Text = ""
     uid: Text = Field("", description="Study, series or instance UID, of source or result.")
-    study_from: date | None = None
-    study_to: date | None = None
+    study_from: Day | None = None
+    study_to: Day | None = None
     state: list[JobState] | None = None
 
     def conditions(self, **more: Any) -> browse.Search:

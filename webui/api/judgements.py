@@ -17,6 +17,7 @@ from db.judgements import Filter, Judged
 from webui import auth
 from webui.api.jobs import find
 from webui.api.operations import answer, operation, read_body, read_query
+from webui.api.values import Day
 from webui.errors import Conflict, NotFound
 from webui.security import client_address
 from webui.services import services
@@ -134,8 +135,8 @@ class Wanted(BaseModel):
     model: Annotated[str, StringConstraints(max_length=200)] = Field(
         "", description="Name of a model, or name and version with a space between."
     )
-    since: date | Literal[""] = Field("", description="The first day, in UTC.")
-    until: date | Literal[""] = Field("", description="The last day, in UTC.")
+    since: Day | Literal[""] = Field("", description="The first day, in UTC.")
+    until: Day | Literal[""] = Field("", description="The last day, in UTC.")
 
     @property
     def filter(self) -> Filter:

@@ -24,6 +24,7 @@ from webui.api.jobs import find
 from webui.api.models import JobDetail
 from webui.api.objects import CHUNK, kept
 from webui.api.operations import answer, operation, read_body, read_query
+from webui.api.values import Number
 from webui.bundle import Entry
 from webui.errors import Conflict, Invalid, NotFound
 from webui.idempotency import idempotent
@@ -79,7 +80,7 @@ class CompareQuery(BaseModel):
         return self.x, self.y, right, lower
 
 
-Chosen = Annotated[list[int], Field(min_length=1, max_length=MANY, description="Numbers of jobs.")]
+Chosen = Annotated[list[Number], Field(min_length=1, max_length=MANY, description="Numbers of jobs.")]
 Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
