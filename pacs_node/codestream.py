@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
+_JPEG_2000 = b"\xff\x4f\xff\x51"
+"""Start of a code stream and of its SIZ segment; coded data cannot hold it."""
 _SEARCHED = 1 << 18
 """Bytes within which the frame header stands: before it come only tables and comments."""
 _FRAMES = {0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF, 0xF7}
@@ -26,8 +28,9 @@ def stream_header(stream: bytes) -> StreamHeader | None:
     try:
         if stream.startswith(b"\xff\xd8"):
             return _jpeg(stream)
-        start = stream.find(b"\xff\x4f\xff\x51", 0, _SEARCHED)
-        return _jpeg_2000(stream, start + 4) if start >= 0 else None
+        if stream.count(_JPEG_2000) != 1:  # none, or boxes with one stream before the one that counts
+            return None
+        return _jpeg_2000(stream, stream.index(_JPEG_2000) + len(_JPEG_2000))
     except (struct.error, IndexError):
         return None
 

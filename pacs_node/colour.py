@@ -71,6 +71,7 @@ def palette_levels(ds: Dataset, bits: int, *, big_endian: bool = False) -> tuple
     that cannot be read. Sixteen bits that only repeat eight become eight.
     """
     try:
+        _check_segments(ds)
         indices = np.arange(1 << bits, dtype="u2").reshape(1, -1)
         table = apply_color_lut(indices, _with_little_endian_palette(ds) if big_endian else ds)[0]
         depth = int(ds.RedPaletteColorLookupTableDescriptor[2])
@@ -85,6 +86,21 @@ def palette_levels(ds: Dataset, bits: int, *, big_endian: bool = False) -> tuple
     tolerance = GREY_TOLERANCE << (depth - 8)
     grey = np.where(np.ptp(table, axis=1) == 0, table[:, 0], _luma(table))
     return np.where(np.ptp(table, axis=1) > tolerance, -1, grey).astype(np.int32), depth
+
+
+def _check_segments(ds: Dataset) -> None:
+    """Raise ValueError for segments that would become more than a palette can hold (PS3.3 C.7.9.2)."""
+    for keyword in _PALETTE_OW[3:]:
+        words = np.frombuffer(ds.get(keyword) or b"", "<u2")
+        at = total = 0
+        while at + 1 < words.size:
+            kind, length = int(words[at]), int(words[at + 1])
+            if kind > 1:  # segments that are taken from elsewhere: how often, nobody can tell beforehand
+                raise ValueError("indirect segments")
+            total += length
+            at += 2 + (length if kind == 0 else 1)
+            if total > 1 << 16:
+                raise ValueError("segments of more entries than a palette has")
 
 
 def through_palette(

@@ -26,20 +26,24 @@ MAX_DEPTH = 32
 _LONG = frozenset({b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV"})
 _UNDEFINED = 0xFFFFFFFF
 _ITEM, _SEQUENCE_END, _PIXELS = 0xFFFEE000, 0xFFFEE0DD, 0x7FE00010
-_CHUNK = 1 << 16
+_CHUNK, _PIECE = 1 << 16, 1 << 12
+"""Bytes that are read, and that are inflated, at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
     """elements: heads met, items and fragments included. pixel_bytes: stated length of PixelData, of
-    encapsulated ones that of their fragments; 0 without."""
+    encapsulated ones that of their fragments; 0 without. cut: they are not all there."""
 
     elements: int
     pixel_bytes: int
+    cut: bool = False
 
 
 class _Source(Protocol):
-    """Bytes that are read once, from the front."""
+    """Bytes that are read once, from the front; `at` counts them."""
+
+    at: int
 
     def take(self, count: int) -> bytes:
         """The next bytes; fewer at the end."""
@@ -52,21 +56,21 @@ class Stored:
     """A seekable stream, from where it stands."""
 
     def __init__(self, stream: BinaryIO) -> None:
-        self._stream, self._at = stream, stream.tell()
+        self._stream, self.at = stream, stream.tell()
         self._size = stream.seek(0, os.SEEK_END)
-        stream.seek(self._at)
+        stream.seek(self.at)
 
     def take(self, count: int) -> bytes:
         """See :class:`_Source`."""
         data = self._stream.read(count)
-        self._at += len(data)
+        self.at += len(data)
         return data
 
     def skip(self, count: int) -> bool:
         """See :class:`_Source`."""
-        self._at += count
-        self._stream.seek(min(self._at, self._size))
-        return self._at <= self._size
+        self.at += count
+        self._stream.seek(min(self.at, self._size))
+        return self.at <= self._size
 
 
 class _Inflated:
@@ -74,14 +78,14 @@ class _Inflated:
 
     def __init__(self, stream: BinaryIO, most: int) -> None:
         self._stream, self._left, self._most = stream, most, most
-        self._inflater, self._ready = zlib.decompressobj(-zlib.MAX_WBITS), b""
+        self._inflater, self._ready, self.at = zlib.decompressobj(-zlib.MAX_WBITS), b"", 0
 
     def _more(self) -> bool:
         while not self._ready and not self._inflater.eof:
             data = self._inflater.unconsumed_tail or self._stream.read(_CHUNK)
             if not data:
                 break
-            self._ready = self._inflater.decompress(data, _CHUNK)
+            self._ready = self._inflater.decompress(data, _PIECE)
             self._left -= len(self._ready)
             if self._left < 0:
                 raise Refused(
@@ -95,13 +99,14 @@ class _Inflated:
         while len(data) < count and self._more():
             piece, self._ready = self._ready[: count - len(data)], self._ready[count - len(data) :]
             data += piece
+        self.at += len(data)
         return data
 
     def skip(self, count: int) -> bool:
         """See :class:`_Source`."""
         while count and self._more():
             passed = min(count, len(self._ready))
-            self._ready, count = self._ready[passed:], count - passed
+            self._ready, count, self.at = self._ready[passed:], count - passed, self.at + passed
         return not count
 
 
@@ -170,6 +175,8 @@ def walk(
     head = source.take(8)
     kinds = [_is_vr(head[4:6]) if explicit is None else explicit]  # then of each sequence that is open
     count = pixel_bytes = 0
+    cut = opened = False
+    ends: list[int] = []  # of the sequences that state their length
     while len(head) == 8:
         count += any(head)  # zeros at the end of a file are one element at most, however many
         if count > max_elements:
@@ -183,40 +190,44 @@ def walk(
             length = struct.unpack_from(f"{order}H", head, 6)[0]
             if vr in _LONG:
                 length = struct.unpack(f"{order}I", source.take(4))[0]
+        if opened and group != 0xFFFE:
+            raise Refused(Reason.UNREADABLE, "A sequence of the object does not consist of items.")
+        opened = False
         if group == 0xFFFE:
             pass  # what stands in an item is walked through
         elif tag == _PIXELS or (length == _UNDEFINED and vr in (b"OB", b"OW") and named):
-            size, fragments = _pixels(source, length, order, max_elements - count)
+            size, fragments, whole = _pixels(source, length, order, max_elements - count)
             count += fragments
-            pixel_bytes = size if len(kinds) == 1 and tag == _PIXELS else pixel_bytes
+            if len(kinds) == 1 and tag == _PIXELS:
+                pixel_bytes, cut = size, not whole
         elif length == _UNDEFINED:
             kinds.append(kinds[-1] and vr != b"UN")  # what is unknown is implicit within (PS3.5 6.2.2)
-            if len(kinds) > max_depth + 1:
-                raise Refused(Reason.TOO_LARGE, f"Its sequences are nested more than {max_depth} deep.")
+            opened = True
         elif deep and (vr == b"SQ" if named else _is_sequence(tag)):
-            pass
+            ends = [*(end for end in ends if end > source.at), source.at + length]
         elif not source.skip(length):
             raise Refused(Reason.TRUNCATED, "The DICOM file ends early.")
+        if len(kinds) + len(ends) > max_depth + 1:
+            raise Refused(Reason.TOO_LARGE, f"Its sequences are nested more than {max_depth} deep.")
         head = source.take(8)
-    return Outline(count, pixel_bytes)
+    return Outline(count, pixel_bytes, cut)
 
 
-def _pixels(source: _Source, length: int, order: str, most: int) -> tuple[int, int]:
-    """Pass over pixels: their bytes, and the number of their fragments."""
+def _pixels(source: _Source, length: int, order: str, most: int) -> tuple[int, int, bool]:
+    """Pass over pixels: their bytes, the number of their fragments, and whether all of them are there."""
     if length != _UNDEFINED:
-        source.skip(length)
-        return length, 0
+        return length, 0, source.skip(length)
     total = count = 0
     while len(head := source.take(8)) == 8:
         group, element, length = struct.unpack(f"{order}HHI", head)
         if group << 16 | element != _ITEM:
-            break
+            return total, count, True
         count, total = count + 1, total + length
         if count > most:
             raise Refused(Reason.TOO_LARGE, "The pixels are in too many fragments.")
         if not source.skip(length):
             break
-    return total, count
+    return total, count, False
 
 
 def _is_vr(letters: bytes) -> bool:

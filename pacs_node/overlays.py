@@ -25,8 +25,8 @@ def scale_overlays(ds: Dataset, by: Enlargement) -> list[int]:
     """Enlarge every overlay plane that has its own bits, each bit to a block; drop the others, and return the
     groups of those.
 
-    Dropped are planes within the pixels (their bits do not pass through the network), of several frames, or
-    cut.
+    Dropped are planes within the pixels (their bits do not pass through the network), of several frames, cut,
+    or of far more pixels than the image.
     """
     dropped = []
     for group in planes(ds):
@@ -81,7 +81,7 @@ def _enlarged(ds: Dataset, group: int, by: Enlargement) -> tuple[int, int, list[
         )
     except (TypeError, ValueError):
         return None
-    if len(corner) != 2 or max(rows, columns) > 65535:
+    if len(corner) != 2 or max(rows, columns) > 65535 or rows * columns > 4 * by.new[0] * by.new[1]:
         return None
     origin = [(corner[0] - 1) * down + 1, (corner[1] - 1) * across + 1]
     if not all(-(1 << 15) <= value < 1 << 15 for value in origin):

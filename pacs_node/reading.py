@@ -36,13 +36,16 @@ MAX_ELEMENTS = 20_000
 """Elements within one sequence: each takes far more memory in whoever reads it than in the file."""
 MAX_HEADER = 16 << 20
 """Longest header without pixels, in bytes."""
-MAX_HEADER_ELEMENTS = 100_000
+MAX_HEADER_ELEMENTS = 50_000
 """Elements of a header, those within sequences included."""
+MAX_VALUES = 65_536
+"""Values of one element: each number of a text takes hundreds of bytes once it is read."""
 _BYTES_A_PIXEL = 6
 """Three samples of 16 bits."""
 _PIXELS = 0x7FE0
 _UNDEFINED_LENGTH = 0xFFFFFFFF
 _WORDS = {"OW": 2, "OF": 4, "OL": 4, "OD": 8, "OV": 8}
+_BYTES = {VR.OB, VR.OW, VR.OF, VR.OL, VR.OD, VR.OV}
 _TEXT = {VR.LO, VR.SH, VR.PN, VR.ST, VR.LT, VR.UT, VR.UC, VR.CS, VR.AE, VR.UI, VR.DA, VR.TM, VR.DT, VR.AS}
 
 
@@ -65,6 +68,8 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Dataset, str, Ref
     excess: Refusal | None = None
     if outline is not None and outline.pixel_bytes > most:
         excess = Refusal(Reason.TOO_LARGE, f"The pixels take more than {most >> 20} MiB.")
+        if outline.cut:
+            excess = Refusal(Reason.TRUNCATED, "The DICOM file ends early, within its pixels.")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -93,13 +98,13 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Dataset, str, Ref
 def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
     """`ds` without pixels in Explicit VR Little Endian, and the keywords (or tags) of what had to be
     dropped."""
+    dropped = _drop_excess(ds)
     buffer = DicomBytesIO()
     buffer.is_implicit_VR, buffer.is_little_endian = False, True
     encodings = convert_encodings(ds.get("SpecificCharacterSet") or "ISO_IR 6")
     as_is = ds.original_encoding == (False, True)
     if not as_is:
         _resolve_ambiguity(ds)
-    dropped: list[str] = []
     for tag in sorted(ds.keys()):
         if tag.group == _PIXELS or tag.group <= 2 or (tag.element == 0 and tag.group > 6):
             continue
@@ -110,7 +115,7 @@ def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
         except Exception:  # noqa: BLE001 - pydicom raises anything for odd values
             encoded = b""
         if not encoded or len(encoded) > MAX_ELEMENT:
-            dropped.append(keyword_for_tag(tag) or f"({tag.group:04X},{tag.element:04X})")
+            dropped.append(_name(tag))
             continue
         buffer.write(encoded)
     header = buffer.getvalue()
@@ -118,19 +123,58 @@ def clean_header(ds: Dataset) -> tuple[bytes, list[str]]:
         raise Refused(
             Reason.TOO_LARGE, f"The header holds more than {MAX_HEADER >> 20} MiB beside the pixels."
         )
-    walk(Stored(BytesIO(header)), explicit=True, deep=True, max_elements=MAX_HEADER_ELEMENTS)
     return header, dropped
+
+
+def _drop_excess(ds: Dataset) -> list[str]:
+    """Take out what would cost much once its value is asked for; the names of it.
+
+    Raises :class:`Refused` for a header of too many elements in all.
+    """
+    dropped, total = [], 0
+    for tag in list(ds.keys()):
+        element: Any = ds.get_item(tag)
+        if tag.group == _PIXELS or not isinstance(element, RawDataElement):
+            continue
+        if _is_excess(element):
+            del ds[tag]
+            dropped.append(_name(tag))
+        elif element.VR == VR.SQ or (element.VR in (None, VR.UN) and _is_sequence(tag)):
+            total += _count_within(element)
+            if total > MAX_HEADER_ELEMENTS:
+                raise Refused(Reason.TOO_LARGE, f"The header has more than {MAX_HEADER_ELEMENTS:,} elements.")
+    return dropped
+
+
+def _is_excess(element: RawDataElement) -> bool:
+    """Whether an element is too long, has too many values, or is a sequence of too many elements."""
+    value = element.value or b""
+    if len(value) > MAX_ELEMENT or (
+        element.VR not in _BYTES and len(value) > MAX_VALUES and value.count(b"\\") > MAX_VALUES
+    ):
+        return True
+    if element.VR == VR.SQ or (element.VR in (None, VR.UN) and _is_sequence(element.tag)):
+        try:
+            return _count_within(element) > MAX_ELEMENTS
+        except (Refused, struct.error):
+            return True
+    return False
+
+
+def _count_within(element: RawDataElement) -> int:
+    """Elements of a sequence that has not been read yet. Raises :class:`Refused`, struct.error."""
+    source, explicit = Stored(BytesIO(element.value or b"")), not element.is_implicit_VR
+    little = element.is_little_endian
+    return walk(source, little=little, explicit=explicit, deep=True, max_elements=MAX_ELEMENTS + 1).elements
+
+
+def _name(tag: BaseTag) -> str:
+    return keyword_for_tag(tag) or f"({tag.group:04X},{tag.element:04X})"
 
 
 def _encode(ds: Dataset, tag: BaseTag, encodings: list[str], as_is: bool) -> bytes:
     element: Any = ds.get_item(tag)
     if isinstance(element, RawDataElement):
-        if len(element.value or b"") > MAX_ELEMENT:
-            raise ValueError("too long")
-        if element.VR == VR.SQ or (element.VR in (None, VR.UN) and _is_sequence(tag)):
-            explicit, inside = not element.is_implicit_VR, Stored(BytesIO(element.value or b""))
-            little = element.is_little_endian
-            walk(inside, little=little, explicit=explicit, deep=True, max_elements=MAX_ELEMENTS)
         parsed = convert_raw_data_element(element, encoding=encodings, ds=ds)  # fails here, not in the parent
         if isinstance(parsed, DataElement) and _elements(parsed, MAX_ELEMENTS) > MAX_ELEMENTS:
             raise ValueError("too many elements")
@@ -174,8 +218,11 @@ def _elements(element: DataElement, limit: int) -> int:
     count = 0
     for item in element.value:
         count += 1
-        for inner in item:
-            count += _elements(inner, limit - count)
+        for tag in item.keys():  # noqa: SIM118 - raw elements
+            inner: Any = item.get_item(tag)
+            if isinstance(inner, RawDataElement) and _is_excess(inner):
+                return limit + 1
+            count += _elements(item[tag], limit - count)
             if count > limit:
                 return count
         if count > limit:

@@ -25,6 +25,7 @@ from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.tag import BaseTag
 from pydicom.valuerep import BYTES_VR, EXPLICIT_VR_LENGTH_32
 
+from db.intact import intact
 from db.objects import ObjectStore
 
 IMPLICIT_LITTLE = "1.2.840.10008.1.2"
@@ -39,10 +40,17 @@ MAX_HEADER_BYTES = 2 << 20
 BULK_BYTES = 1024
 """Binary values longer than this are not read but told by their place."""
 MAX_FRAGMENTS = 65536
+MAX_READS = 100_000
+"""Reads of one header, about one for each element and item that is read at once."""
+MAX_ITEMS = 2000
+"""Items of a sequence that states its length; such are read when somebody asks for them."""
+MAX_VALUES = 4096
+"""Values of an element, which are objects once it is asked for."""
 
 PIXEL_DATA = BaseTag(0x7FE00010)
 _PIXEL_GROUP = 0x7FE0
 _UNDEFINED = 0xFFFFFFFF
+_ITEM = b"\xfe\xff\x00\xe0"
 _DAMAGE = (struct.error, EOFError, RecursionError, ValueError, LookupError, TypeError, zlib.error)
 _WORDS = {"OW": 2, "US": 2, "SS": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 
@@ -82,18 +90,23 @@ class Header:
 
 
 @contextmanager
-def opened(store: ObjectStore, key: str, *, most: int = 8 << 20) -> Iterator[Header]:
+def opened(
+    store: ObjectStore, key: str, *, most: int = 8 << 20, sha256: str | None = None
+) -> Iterator[Header]:
     """The header of a stored DICOM file, and the stream that its values lie in.
 
-    most: bytes to which a deflated object is inflated, in a file. Raises :class:`Unreadable`,
-    :class:`db.objects.ObjectMissing`.
+    most: bytes to which a deflated object is inflated, in a file. sha256: what the object's bytes must be
+    where values are handed out. Raises :class:`Unreadable`, :class:`db.objects.ObjectMissing`,
+    :class:`db.objects.ObjectDamaged`.
     """
-    with store.open(key) as stream, ExitStack() as stack:
+    with ExitStack() as stack:
+        found = store.open(key) if sha256 is None else intact(store, key, sha256, lately=True)
+        stream = stack.enter_context(found)
         yield _whole(stream, store.spool, most, stack)
 
 
 def _whole(stream: BinaryIO, spool: Path, most: int, stack: ExitStack) -> Header:
-    try:
+    with _damage():
         syntax, start = _file_meta(stream)
         if syntax != DEFLATED_LITTLE:
             return _read(stream, start, syntax)
@@ -101,7 +114,20 @@ def _whole(stream: BinaryIO, spool: Path, most: int, stack: ExitStack) -> Header
         plain = cast(BinaryIO, stack.enter_context(file))
         _inflate(stream, start, plain, most)
         return _read(plain, 0, syntax)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Turn what pydicom raises for damaged bytes into :class:`Unreadable`."""
+    try:
+        yield
+    except Unreadable:
+        raise
     except _DAMAGE as error:
+        raise Unreadable("the data set is damaged") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's own; pydicom's for an item without end has no number
+            raise
         raise Unreadable("the data set is damaged") from error
 
 
@@ -110,7 +136,7 @@ def study_of(stream: BinaryIO) -> tuple[str, str]:
 
     Raises :class:`Unreadable`.
     """
-    try:
+    with _damage():
         syntax, start = _file_meta(stream)
         if syntax == DEFLATED_LITTLE:
             with tempfile.TemporaryFile() as plain:
@@ -119,23 +145,19 @@ def study_of(stream: BinaryIO) -> tuple[str, str]:
         else:
             ds = _read(stream, start, syntax, last=0x0020000E).ds
         return str(ds.get("StudyInstanceUID") or ""), str(ds.get("SeriesInstanceUID") or "")
-    except Unreadable:
-        raise
-    except _DAMAGE as error:
-        raise Unreadable("the data set is damaged") from error
 
 
 class _Bounded:
     """A stream of which only so many bytes are read."""
 
     def __init__(self, stream: BinaryIO, most: int) -> None:
-        self.stream, self.left = stream, most
+        self.stream, self.left, self.reads = stream, most, MAX_READS
         self.seek, self.tell = stream.seek, stream.tell
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= self.left:
+        if not (0 <= size <= self.left and self.reads):
             raise Unreadable("the header is longer than is read here")
-        self.left -= size
+        self.left, self.reads = self.left - size, self.reads - 1
         return self.stream.read(size)
 
 
@@ -198,6 +220,9 @@ def _read(stream: BinaryIO, start: int, syntax: str, *, last: int | None = None)
                 elements[tag] = late
             continue
         elements[tag] = raw
+    for tag in [tag for tag, raw in elements.items() if _is_excess(raw)]:
+        del elements[tag]
+        found.complete = False
     encoding = _encoding(elements)
     found.ds = Dataset(elements)
     found.ds.set_original_encoding(implicit, little, encoding)
@@ -205,6 +230,14 @@ def _read(stream: BinaryIO, start: int, syntax: str, *, last: int | None = None)
     if last is None:
         _find_pixels(found, stream, implicit, little, size)
     return found
+
+
+def _is_excess(raw: RawDataElement | DataElement) -> bool:
+    """Whether it would become far more than it is once its value is asked for."""
+    value = raw.value if isinstance(raw, RawDataElement) else None
+    if not isinstance(value, bytes) or len(value) < MAX_VALUES or raw.VR in BYTES_VR:
+        return False
+    return value.count(_ITEM) > MAX_ITEMS or value.count(b"\\") > MAX_VALUES
 
 
 def _resolve(ds: Dataset, little: bool) -> None:
