@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ldap3 import ANONYMOUS, BASE, NONE, SIMPLE, SUBTREE, Connection, Server, Tls
-from ldap3.core.exceptions import LDAPException
+from ldap3.core.exceptions import LDAPException, LDAPSASLPrepError
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import parse_dn
 
@@ -108,8 +108,11 @@ class Directory:
         with self._connection() as own:
             entry = self._entry(own, name)
             dn = str(entry["dn"])
-            with self._connection(dn, password):
-                pass
+            try:
+                with self._connection(dn, password):
+                    pass
+            except LDAPSASLPrepError as error:  # signs that no password may have (RFC 4013)
+                raise WrongPassword from error
             return Visitor("ldap", _subject(entry), self._name(entry), self._role(own, entry))
 
     @contextmanager
@@ -150,8 +153,11 @@ class Directory:
                 raise refused(connection)
             yield connection
         finally:
+            raw = connection.socket
             with _quiet():
                 connection.unbind()
+            if raw is not None:  # the library leaves one open that it could not use
+                raw.close()
 
     def _entry(self, own: Connection, name: str) -> dict[str, Any]:
         """The one entry that the filter finds."""

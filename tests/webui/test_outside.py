@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -98,7 +99,7 @@ def reasons(database: Database) -> list[tuple[str, str, str]]:
 
 def test_the_ordinary_way_at_a_provider_of_others(visit: Maker, database: Database) -> None:
     with provider_of_others() as issuer:
-        claims = {"preferred_username": "mira", "realm_access": {"roles": ["offline_access", "chiefs"]}}
+        claims: dict[str, Any] = {"preferred_username": "mira", "realm_access": {"roles": ["offline_access", "chiefs"]}}
         requests.put(f"{issuer}/users/m-1", json=claims, timeout=30).raise_for_status()
         person = visit(issuer, roles_claim="realm_access.roles")
         url = begin(person, "/login/oidc?next=/system")
@@ -578,7 +579,8 @@ def test_two_first_sign_ins_at_once_make_one_account(
 
     from db import outsiders
 
-    real, lost = outsiders.admit, []
+    real = outsiders.admit
+    lost: list[Any] = []
 
     def late(session, visitor, **more):
         if not lost:
