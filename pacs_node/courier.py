@@ -19,9 +19,10 @@ from sqlalchemy.orm import Session
 
 from config import Destination, Settings
 from db import Database, commitments, deliveries
+from db.intact import intact
 from db.leases import Lease, LeaseLost
 from db.models import Delivery, PeerStatus
-from db.objects import ObjectMissing, ObjectStore
+from db.objects import ObjectDamaged, ObjectMissing, ObjectStore
 from db.types import utcnow
 from pacs_node import header, presence_check, scu, statuses
 from pacs_node.carrier import Carrier, Parcel, PeerError, Receipt, Undeliverable
@@ -29,7 +30,7 @@ from pacs_node.commitment_scu import Asker
 from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment, result_at
 from pacs_node.dimse_carrier import DimseCarrier
 from pacs_node.errors import TryLater
-from pacs_node.packing import Packer
+from pacs_node.packing import DAMAGED, Packer
 from pacs_node.statuses import Verdict
 from pacs_node.stow import StowCarrier
 from pacs_node.webclient import SignInError
@@ -151,9 +152,7 @@ class Courier:
         self._carriers[kind] = carrier
         try:
             goods = task.goods or self._packer.pack(task.lease.id)
-            if self.store.digest(goods.object_key) != goods.sha256:
-                raise Undeliverable("the stored object is damaged: its digest differs from the recorded one")
-            with self.store.open(goods.object_key) as stream:
+            with intact(self.store, goods.object_key, goods.sha256) as stream:
                 part10 = header.read_part10(stream)
                 stream.seek(0)
                 return carrier.carry(Parcel(task.destination, part10, stream, task.what != "original"))
@@ -161,6 +160,8 @@ class Courier:
             raise Undeliverable(str(error)) from error
         except ObjectMissing as error:
             raise Undeliverable("the stored object is missing") from error
+        except ObjectDamaged as error:
+            raise Undeliverable(DAMAGED) from error
         except header.HeaderError as error:
             raise Undeliverable(f"the stored object cannot be read: {error}") from error
 

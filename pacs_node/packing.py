@@ -17,13 +17,16 @@ from sqlalchemy.exc import IntegrityError
 
 from db import Database, schema
 from db.exchange import LabelledResult, RejectionNote
+from db.intact import intact
 from db.models import Delivery, Job, Result
-from db.objects import ObjectMissing, ObjectStore, StoreError
+from db.objects import ObjectDamaged, ObjectMissing, ObjectStore, StoreError
 from db.types import utcnow
 from pacs_node import derive, labels, rejection, uids
 from pacs_node.consignment import Consignment, NothingToSend, NotMade, consignment, label_of
 from pacs_node.errors import Refused, TryLater
 from pacs_node.shelf import Shelf
+
+DAMAGED = "the stored object is damaged: its digest differs from the recorded one"
 
 _ONE_AT_A_TIME = threading.Lock()
 """A labelled image is held in memory as a whole: whatever the number of destinations, one is made at a
@@ -103,10 +106,12 @@ class Packer:
         assert job.result is not None
         result = job.result
         try:
-            with self.store.open(result.object_key) as stream:
+            with intact(self.store, result.object_key, result.sha256) as stream:
                 ds = dcmread(stream)
         except ObjectMissing as error:
             raise NothingToSend("the stored object is missing") from error
+        except ObjectDamaged as error:
+            raise NothingToSend(DAMAGED) from error
         except (StoreError, OSError) as error:
             raise TryLater("storage", "the object could not be read from the storage") from error
         names = uids.labelled_uids(
@@ -123,7 +128,7 @@ class Packer:
         if result.deleted_at is not None:
             return None
         try:
-            with self.store.open(result.object_key) as stream:
+            with intact(self.store, result.object_key, result.sha256) as stream:
                 return dcmread(stream, stop_before_pixels=True)
         except (StoreError, OSError):
             return None

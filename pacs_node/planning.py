@@ -21,7 +21,7 @@ from pacs_node import records, rules, uids
 from pacs_node.enhancement import Enlarger
 from pacs_node.errors import GiveUp, Outcome, Refusal, TryLater
 from pacs_node.examine import Examination
-from pacs_node.models import ModelSource
+from pacs_node.models import ModelSource, NoSuchModel
 from pacs_node.rules import Decision
 from pacs_node.tasks import Task
 
@@ -31,6 +31,7 @@ class Reusable:
     """A stored result on the same pixels by the same model: its object and figures."""
 
     object_key: str
+    sha256: str
     figures: Mapping[str, Any]
 
 
@@ -67,8 +68,10 @@ class Planner:
             return decision, None
         try:
             model = self.models.get(decision.model)
-        except ModelFileError as error:
+        except NoSuchModel as error:
             raise GiveUp("model", str(error)) from error
+        except ModelFileError as error:  # damaged or gone: it may be put back
+            raise TryLater("model", str(error)) from error
         except DeviceError as error:
             raise TryLater("device", str(error)) from error
         if decision.scale not in model.info.scales:
@@ -130,7 +133,7 @@ class Planner:
         reuse = None
         if related.relation is not Relation.ORIGINAL:
             old = records.reusable_result(session, source, version.id, decision.scale)
-            reuse = Reusable(old.object_key, dict(old.figures)) if old is not None else None
+            reuse = Reusable(old.object_key, old.sha256, dict(old.figures)) if old is not None else None
         return Plan(decision, model, uids.ResultUids(job.result_series_uid, job.result_sop_uid), reuse)
 
     def refuse(self, session: Session, lease: Lease, refusal: Refusal) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from db.objects import ObjectMissing, ObjectStore, Stored, StoreError, is_full
+from db.intact import intact
+from db.objects import ObjectDamaged, ObjectMissing, ObjectStore, Stored, StoreError, is_full
 from pacs_node.errors import GiveUp, NoRoom, TryLater
 
 
@@ -21,10 +22,11 @@ class Shelf:
         self.store = store
 
     @contextmanager
-    def local(self, key: str) -> Iterator[Path]:
-        """The object as a local file: itself where the store has one, else a copy in the spool."""
+    def local(self, key: str, sha256: str) -> Iterator[Path]:
+        """The object as a local file, once its digest was found to be `sha256`: itself where the store has
+        one, else a copy in the spool."""
         try:
-            with self.store.open(key) as stream:
+            with intact(self.store, key, sha256) as stream:
                 name = getattr(stream, "name", None)
                 if isinstance(name, str) and Path(name).is_file():
                     yield Path(name)
@@ -37,6 +39,9 @@ class Shelf:
                     yield Path(copy.name)
         except ObjectMissing as error:
             raise GiveUp("source-gone", "The source's object is not in the store.") from error
+        except ObjectDamaged as error:
+            reason = "The source's object is damaged: its bytes are not those that were received."
+            raise GiveUp("source-damaged", reason) from error
         except (StoreError, OSError) as error:
             raise TryLater("storage", "The store could not be read.") from error
 

@@ -25,6 +25,7 @@ class Task:
     purpose: Purpose
     asked: Asked
     object_key: str
+    sha256: str
     preview_key: str | None
     picture: PictureContext | None
 
@@ -55,6 +56,7 @@ def task_of(job: Job, installation: UUID) -> Task:
         purpose=job.purpose,
         asked=_asked(job, source, is_picture),
         object_key=source.object_key,
+        sha256=source.sha256,
         preview_key=source.preview_key,
         picture=picture,
     )

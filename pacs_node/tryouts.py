@@ -130,7 +130,7 @@ class Tryouts:
         task = self._task(job_id)
         name = f"job {job_id}"
         try:
-            with Shelf(self.store).local(task.object_key) as path:
+            with Shelf(self.store).local(task.object_key, task.sha256) as path:
                 examined = self.examiner.examine(path, task.picture)
         except Refused as refused:
             return verdict.of_refusal(name, refused.refusal)

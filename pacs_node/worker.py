@@ -25,6 +25,7 @@ from config.origins import fingerprint
 from config.standing import Standing
 from db import Database, events, picks, queue, schema
 from db.deliveries import Address
+from db.intact import intact
 from db.leases import CancelRequested, Lease, LeaseLost, owner_here
 from db.models import Result, Source
 from db.objects import ObjectStore, Stored, StoreError, store_of
@@ -32,7 +33,7 @@ from db.presence import Presence
 from db.queue import NewResult
 from db.states import Relation
 from db.trouble import advice
-from enhancer import EnhancerError, ModelInfo, ModelInputError
+from enhancer import DeviceLostError, DeviceMemoryError, EnhancerError, ModelInfo, ModelInputError
 from enhancer.consistency import Consistency
 from pacs_node import decode, derive, facts, modelcards, preview, records
 from pacs_node.caveats import caveats
@@ -84,13 +85,23 @@ def run(settings: Settings, stop: threading.Event) -> None:
             modelcards.write(settings, database)
             installation = schema.installation_uuid(database)
             with Tryouts(settings, database, store, examiner, installation).running(stop):
-                Worker(settings, database, store, examiner, models, installation, stop, gauge).work()
+                worker = Worker(settings, database, store, examiner, models, installation, stop, gauge)
+                worker.report = lambda why: presence.update(degraded=why)
+                worker.work()
     finally:
         database.close()
 
 
 class Worker:
-    """One worker: does one job at a time."""
+    """One worker: does one job at a time.
+
+    `report` hears why it does not work where or as it should, and None when it does again.
+    """
+
+    report: Callable[[str | None], object] = staticmethod(lambda _why: None)
+    lost_device = False
+    """Whether its device failed: what this process asks of it from now on may fail or lie."""
+    _degraded: str | None = None
 
     def __init__(
         self,
@@ -114,7 +125,7 @@ class Worker:
     def work(self) -> None:
         """Serve jobs until told to stop; wait where there are none."""
         silent = Standing(_log, "the database does not answer")
-        while not self.stop.is_set():
+        while not (self.stop.is_set() or self.lost_device):
             try:
                 self.endings.settle()
                 if not self.headroom.is_there():
@@ -152,6 +163,10 @@ class Worker:
         except NoRoom as why:
             self.headroom.ran_out(why.size)
             self.endings.postpone(lease, why.code, why.reason, _ROOM_PAUSE)
+        except DeviceLostError as lost:
+            _log.error("the device was lost; this process ends", reason=str(lost))
+            self.endings.retry(lease, "device", f"{lost}.")
+            self.lost_device = True
         except TryLater as why:
             _log.warning("job will be tried again", code=why.code)
             self.endings.retry(lease, why.code, why.reason)
@@ -175,7 +190,7 @@ class Worker:
         with self.database.write() as session:
             task = read_task(session, lease, self.installation)
         try:
-            with self.shelf.local(task.object_key) as path:
+            with self.shelf.local(task.object_key, task.sha256) as path:
                 examined = self.examiner.examine(path, task.picture)
         except Refused as refused:
             _log.info("job refused", code=refused.refusal.reason.value)
@@ -205,19 +220,28 @@ class Worker:
             )
         except ModelInputError as error:
             raise GiveUp("model-input", str(error)) from error
+        except DeviceMemoryError as error:
+            raise TryLater("out-of-memory", str(error)) from error
+        except DeviceLostError:
+            raise
         except EnhancerError as error:
             raise TryLater("model", str(error)) from error
-        except RuntimeError as error:  # torch says so when the device has no memory left
-            if "memory" in str(error).lower():
-                raise TryLater("out-of-memory", "The device had not enough memory for this image.") from error
-            raise
-        told = enhanced.consistency
+        told, course = enhanced.consistency, enhanced.course
+        for setback in course.setbacks:
+            _log.warning("setback", what=setback)
+        self._report(" ".join(course.setbacks) or plan.model.degraded or None)
         return enhanced.values, {
             "enhance_seconds": round(enhanced.seconds, 3),
-            "device": plan.model.info.device,
+            "device": course.device,
+            "setbacks": list(course.setbacks),
             "consistency": {"rms": told.rms, "p999": told.p999, "maximum": told.maximum},
             "bound": None if enhanced.bound is None else asdict(enhanced.bound),
         }
+
+    def _report(self, degraded: str | None) -> None:
+        if degraded != self._degraded:
+            self._degraded = degraded
+            self.report(degraded)
 
     def _rebuilt(self, examined: Examination, plan: Plan) -> tuple[npt.NDArray[Any], Figures] | None:
         """Stored values and figures of a stored result on the same pixels, where there is one to build on."""
@@ -226,8 +250,8 @@ class Worker:
         assert examined.image is not None
         fmt, scale = examined.image.format, plan.decision.scale
         try:
-            with self.store.open(plan.reuse.object_key) as stream:
-                ds = dcmread(stream)  # our own object
+            with intact(self.store, plan.reuse.object_key, plan.reuse.sha256) as stream:
+                ds = dcmread(stream)  # our own object; a damaged one is made anew
             values = decode.decode(ds, str(ds.file_meta.TransferSyntaxUID), max_pixels=1 << 31).values
         except (StoreError, OSError, Refused):
             return None
@@ -312,6 +336,8 @@ class Worker:
             reason = "The image came again with corrected attributes meanwhile."
             queue.skip(session, lease, "amended", reason, actor=self.owner)
             return None
+        for setback in new.figures.get("setbacks", ()):
+            events.record(session, lease.id, "warning", message=setback, actor=self.owner)
         addresses = self._addresses(session, lease, source, plan.decision)
         how = plan.decision.forward_original
         originals = addresses if how != "never" and task.picture is None else []  # an archive takes DICOM
@@ -377,7 +403,9 @@ def _load_default(
     """The configured model, waited for where it cannot be loaded; None when told to stop."""
     while not stop.is_set():
         try:
-            return models.get(settings.enhancer.model).info
+            model = models.get(settings.enhancer.model)
+            presence.update(degraded=model.degraded or None)
+            return model.info
         except EnhancerError as error:
             _log.error("the model cannot be loaded", reason=str(error))
             presence.update(problem=str(error))

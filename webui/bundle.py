@@ -16,7 +16,7 @@ from itertools import chain
 
 import structlog
 
-from db.objects import ObjectMissing
+from db.objects import ObjectDamaged, ObjectMissing
 from webui.errors import ApiProblem
 
 log = structlog.get_logger(__name__)
@@ -70,8 +70,10 @@ def zipped(entries: Iterable[Entry], missing: Iterable[dict[str, object]] = ()) 
             chunks = entry.chunks()
             try:
                 first = next(chunks, b"")
-            except (ObjectMissing, ApiProblem) as error:
-                note = error.detail if isinstance(error, ApiProblem) else "It is not kept any more."
+            except (ObjectMissing, ObjectDamaged, ApiProblem) as error:
+                damaged = isinstance(error, ObjectDamaged)
+                gone = "It is damaged and was left out." if damaged else "It is not kept any more."
+                note = error.detail if isinstance(error, ApiProblem) else gone
                 rows.append({**entry.row, "note": note})
                 continue
             rows.append({**entry.row, "file": entry.name})

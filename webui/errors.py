@@ -21,7 +21,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Response as AnyResponse
 
 from db.intake import IntakePaused, QueueFull
-from db.objects import ObjectMissing, StoreError, StoreFull
+from db.objects import ObjectDamaged, ObjectMissing, StoreError, StoreFull
 from db.picks import NotPicked
 from db.states import IllegalTransition
 from db.trouble import Trouble, trouble
@@ -189,6 +189,14 @@ def register(app: Flask) -> None:
     @app.errorhandler(ObjectMissing)
     def _missing(_error: ObjectMissing) -> Response:
         return respond(NotFound(_("The object is not kept here any more."), kind="object-gone"))
+
+    @app.errorhandler(ObjectDamaged)
+    def _damaged(error: ObjectDamaged) -> Response:
+        log.error("object damaged", incident=_incident(error), detail=str(error))
+        detail = _(
+            "The object is damaged and is not handed out; an administrator finds it in the log."
+        )
+        return respond(ApiProblem(detail, status=500, kind="object-damaged"))
 
     @app.errorhandler(StoreError)
     def _store(error: StoreError) -> Response:

@@ -17,11 +17,13 @@ class Made:
 
     job_id: int
     result_key: str
+    result_sha256: str
     columns: int
     rows: int
     scale: int | None
     model: str
     source_key: str
+    source_sha256: str
     source_preview_key: str | None
     source_columns: int
     source_rows: int
@@ -36,11 +38,13 @@ class Made:
         return cls(
             job_id=job.id,
             result_key=result.object_key,
+            result_sha256=result.sha256,
             columns=result.columns,
             rows=result.rows,
             scale=job.scale,
             model=f"{version.name} {version.version}" if version else "a model",
             source_key=source.object_key,
+            source_sha256=source.sha256,
             source_preview_key=source.preview_key,
             source_columns=source.columns or result.columns,
             source_rows=source.rows or result.rows,

@@ -38,7 +38,7 @@ def full_depth(store: ObjectStore, made: Made, values: Values = "shown") -> Bina
     most = made.rows * made.columns * 2 + (8 << 20)
     with turn():
         try:
-            with header.opened(store, made.result_key, most=most) as found:
+            with header.opened(store, made.result_key, most=most, sha256=made.result_sha256) as found:
                 pixels = _native(found)
                 shades, how = placed(pixels, values)
                 length = frames.frame_length(found)
@@ -80,13 +80,14 @@ def before_after(store: ObjectStore, made: Made, box: Box | None = None) -> Bina
     size = (made.columns, made.rows)
     box = box or (0, 0, *size)
     with turn():
-        after = _shown(store, made.result_key, made.rows, made.columns, quiet=False)
+        result, source = (made.result_key, made.result_sha256), (made.source_key, made.source_sha256)
+        after = _shown(store, result, made.rows, made.columns, quiet=False)
         if after is None:
             raise Conflict("The pixels of this object cannot be read.", kind="unreadable")
         after = comparison.region(after, box, size)
         before = None
         if made.source_is_dicom:
-            before = _shown(store, made.source_key, made.source_rows, made.source_columns, quiet=True)
+            before = _shown(store, source, made.source_rows, made.source_columns, quiet=True)
         if before is None:
             before = _preview(store, made)
         before = comparison.region(before, box, size)
@@ -114,10 +115,14 @@ def _native(found: Header) -> Pixels:
     return Pixels.of(found.ds)
 
 
-def _shown(store: ObjectStore, key: str, rows: int, columns: int, *, quiet: bool) -> Image.Image | None:
-    """A stored object through its own window; None where its pixels are not native or not grey."""
+def _shown(
+    store: ObjectStore, which: tuple[str, str], rows: int, columns: int, *, quiet: bool
+) -> Image.Image | None:
+    """A stored object, by key and digest, through its own window; None where its pixels are not native or
+    not grey."""
+    key, sha256 = which
     try:
-        with header.opened(store, key, most=rows * columns * 2 + (8 << 20)) as found:
+        with header.opened(store, key, most=rows * columns * 2 + (8 << 20), sha256=sha256) as found:
             if str(found.ds.get("BurnedInAnnotation") or "").strip().upper() == "YES":
                 raise Conflict(
                     "The image says that text is burned into its pixels; no picture for a talk is made.",

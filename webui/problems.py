@@ -90,6 +90,7 @@ PROBLEMS: tuple[Kind, ...] = (
     Kind("rate-limit", 429, "This token may make 600 requests in a minute; slow down."),
     Kind("too-many-attempts", 429, "Too many attempts; try again later."),
     Kind("internal", 500, "Something failed here, not with you. In the log it is 5f0c2a7e."),
+    Kind("object-damaged", 500, "The stored object is damaged and is not handed out."),
     Kind("archive", 502, "The search did not work: the archive cannot be reached."),
     Kind("unavailable", 503, "Not now; try again later."),
     Kind("queue-full", 503, "The queue is full; try again later."),

@@ -31,7 +31,7 @@ def test_an_object_is_at_hand_as_a_file(tmp_path, kind):
     shelf = Shelf(kind(tmp_path))
     stored = shelf.put(lambda path: path.write_bytes(b"image"), "sources", ".dcm")
 
-    with shelf.local(stored.key) as path:
+    with shelf.local(stored.key, stored.sha256) as path:
         assert path.read_bytes() == b"image"
 
     assert list(shelf.store.spool.iterdir()) == []
@@ -43,9 +43,21 @@ def test_a_missing_object_ends_the_job(tmp_path):
     stored = shelf.put(lambda path: path.write_bytes(b"image"), "sources", ".dcm")
     shelf.drop(stored)
 
-    with pytest.raises(GiveUp) as why, shelf.local(stored.key):
+    with pytest.raises(GiveUp) as why, shelf.local(stored.key, stored.sha256):
         pass
     assert (why.type, why.value.code) == (GiveUp, "source-gone")
+
+
+def test_a_damaged_object_ends_the_job_before_anybody_reads_it(tmp_path):
+    shelf = Shelf(LocalStore(tmp_path))
+    stored = shelf.put(lambda path: path.write_bytes(b"image"), "sources", ".dcm")
+    file = tmp_path / stored.key
+    file.chmod(0o600)
+    file.write_bytes(b"imagf")
+
+    with pytest.raises(GiveUp) as why, shelf.local(stored.key, stored.sha256):
+        pass
+    assert (why.type, why.value.code) == (GiveUp, "source-damaged")
 
 
 def test_a_full_store_is_tried_again_and_leaves_nothing_in_the_spool(tmp_path):

@@ -407,3 +407,27 @@ def test_the_original_of_a_picture_is_not_forwarded_to_an_archive(tmp_path):
         )  # fmt: skip
 
     assert [d.what for d in job.deliveries] == ["result"]
+
+
+@pytest.mark.parametrize("damage", ["a flipped bit", "truncated", "missing"])
+def test_a_damaged_source_is_never_enhanced_and_one_put_right_is(clinic, damage):
+    accepted = clinic.receive(variants.cr())
+    path = clinic.store.root / clinic.job(accepted.job_id).source.object_key
+    content = path.read_bytes()
+    path.chmod(0o600)
+    if damage == "missing":
+        path.unlink()
+    elif damage == "truncated":
+        path.write_bytes(content[:-100])
+    else:
+        path.write_bytes(content[:-100] + bytes([content[-100] ^ 8]) + content[-99:])
+    clinic.work()
+    job = clinic.job(accepted.job_id)
+    code = "source-gone" if damage == "missing" else "source-damaged"
+    assert (job.state, job.reason_code, job.result) == (JobState.FAILED, code, None)
+
+    path.write_bytes(content)
+    with clinic.database.write() as session:
+        queue.retry(session, session.get_one(type(job), job.id), actor="anna")
+    clinic.work()
+    assert clinic.job(accepted.job_id).state is JobState.DELIVERING

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import timedelta
 from pathlib import Path
 
@@ -51,7 +52,7 @@ def finish(
         content = dicom(f"1.8.{lease.id}.1")
         result = queue.NewResult(
             object_key=put(store, content, "results", ".dcm"),
-            sha256="0" * 64,
+            sha256=hashlib.sha256(content).hexdigest(),
             size_bytes=len(content),
             sop_class_uid="1.2.840.10008.5.1.4.1.1.1",
             sop_instance_uid=f"1.8.{lease.id}.1",

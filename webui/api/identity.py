@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from config.network import Archive, Destination
 from db import audit, browse, events, picks, queue
+from db.intact import intact
 from db.models import Job
 from db.states import JobState, Priority
 from webui import auth, content, door, errands
@@ -77,8 +78,9 @@ def pick(job_id: int, wanted: Pick) -> Picked:
         if demographics == source.demographics:
             raise Conflict("It has this patient and study already.", kind="picked-already")
         wishes = _wishes(old, demographics, wanted.destination)
-        key, name, batch = source.object_key, source.file_name or "", old.batch_id
-    parcel = _parcel(key, name)
+        key, sha256 = source.object_key, source.sha256
+        name, batch = source.file_name or "", old.batch_id
+    parcel = _parcel(key, sha256, name)
     outcome = door.take([parcel], wishes, together=False, batch=batch)
     if not outcome.accepted:
         _parcel_again, refusal = outcome.refused[0]
@@ -149,10 +151,10 @@ def _wishes(old: Job, demographics: dict[str, Any], destinations: list[str]) -> 
     )
 
 
-def _parcel(key: str, name: str) -> door.Parcel:
+def _parcel(key: str, sha256: str, name: str) -> door.Parcel:
     """A copy of the upload in the spool: it comes in again, under another identity."""
     spooled = new_spool_file()
-    with services().store.open(key) as stream:
+    with intact(services().store, key, sha256) as stream:
         shutil.copyfileobj(stream, spooled, 1 << 20)
     return door.Parcel(name, spooled, content.examine(spooled))
 

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from flask import Blueprint, Response, request
 
 from db import audit
+from db.intact import intact
 from db.models import Job, Result
 from db.states import JOB_FINISHED, JobState
 from webui import auth, trail
@@ -59,8 +60,8 @@ def result_png(job_id: int) -> Response:
 def result_dcm(job_id: int) -> Response:
     """As it was stored and as destinations get it; 409 while there is no result."""
     with services().database.read() as session:
-        key = kept(find(session, job_id)).object_key
-    response = _send(key, DICOM, name=f"cxr-sr-job-{job_id}.dcm")
+        result = kept(find(session, job_id))
+    response = _send(result.object_key, DICOM, name=f"cxr-sr-job-{job_id}.dcm", sha256=result.sha256)
     _note(job_id)
     return response
 
@@ -91,11 +92,12 @@ def _note(job_id: int) -> None:
         )  # fmt: skip
 
 
-def _send(key: str, media_type: str, name: str | None = None) -> Response:
-    """Stream an object; raises ObjectMissing before the answer begins."""
-    stack = ExitStack()
+def _send(key: str, media_type: str, name: str | None = None, sha256: str | None = None) -> Response:
+    """Stream an object; raises ObjectMissing and, where its digest is given, ObjectDamaged before the answer
+    begins."""
+    stack, store = ExitStack(), services().store
     try:
-        stream = stack.enter_context(services().store.open(key))
+        stream = stack.enter_context(store.open(key) if sha256 is None else intact(store, key, sha256))
         size = stream.seek(0, 2)
         stream.seek(0)
     except BaseException:

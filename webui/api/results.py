@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session, joinedload
 from config.network import Destination
 from db import audit, queue, sending
 from db.deliveries import Address
+from db.intact import intact
 from db.models import Job, Result
 from db.objects import ObjectStore
 from db.picks import NotPicked
@@ -261,7 +262,7 @@ class _Parcel:
 
 def _pieces(store: ObjectStore, made: Made, kind: Kind) -> Iterator[bytes]:
     if kind == "dicom":
-        with store.open(made.result_key) as stream:
+        with intact(store, made.result_key, made.result_sha256) as stream:
             while chunk := stream.read(CHUNK):
                 yield chunk
         return

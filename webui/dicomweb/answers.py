@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 from flask import Response, request
 
+from db.intact import intact
 from db.objects import ObjectStore, StoreError
 from webui import multipart
 from webui.dicomweb.media import MULTIPART
@@ -67,8 +68,11 @@ def span(stream: BinaryIO, offset: int, length: int, *, swap: int = 1) -> Iterat
         length -= len(chunk)
 
 
-def check_there(store: ObjectStore, keys: Iterable[str]) -> None:
-    """Raise :class:`db.objects.ObjectMissing` before an answer begins."""
-    for key in keys:
-        with store.open(key):
+def check_whole(store: ObjectStore, objects: Iterable[tuple[str, str]]) -> None:
+    """Look at objects, by key and digest, before an answer begins.
+
+    Raises :class:`db.objects.ObjectMissing`, :class:`db.objects.ObjectDamaged`.
+    """
+    for key, sha256 in objects:
+        with intact(store, key, sha256, lately=True):
             pass

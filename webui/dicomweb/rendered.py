@@ -178,7 +178,7 @@ def _picture(store: ObjectStore, instance: Instance, wanted: Wanted) -> bytes:
     """The picture of an instance: of its own pixels where they are native, else of its preview."""
     most = (instance.rows or 0) * (instance.columns or 0) * 2 + (8 << 20)
     try:
-        with header.opened(store, instance.object_key, most=most) as found:
+        with header.opened(store, instance.object_key, most=most, sha256=instance.sha256) as found:
             if found.syntax in NATIVE:
                 return _from_pixels(found, wanted)
     except (header.Unreadable, AttributeError, TypeError, ValueError) as error:

@@ -76,7 +76,9 @@ def opened(instance: Instance) -> Iterator[Header]:
     """The header of an instance's object; raises 409 where it cannot be read."""
     pixels = (instance.rows or 0) * (instance.columns or 0) * 2
     try:
-        with header.opened(services().store, instance.object_key, most=pixels + (8 << 20)) as found:
+        with header.opened(
+            services().store, instance.object_key, most=pixels + (8 << 20), sha256=instance.sha256
+        ) as found:
             yield found
     except header.Unreadable:
         raise Conflict("The header of this object cannot be read.", kind="unreadable") from None

@@ -51,7 +51,7 @@ def _retrieve(found: list[Instance], study: str, instance: str = "") -> Response
         offers, "Objects are handed out as application/dicom in the transfer syntax that they are stored in."
     )
     store = services().store
-    answers.check_there(store, [one.object_key for one in found])
+    answers.check_whole(store, [(one.object_key, one.sha256) for one in found])
     resources.note("retrieve", study, instance, count=len(found))
     parts = [_part(one) for one in found]
     return answers.together(DICOM, parts) if chosen.multipart else answers.alone(parts[0])

@@ -47,6 +47,8 @@ class Instance:
     bits_allocated: int | None
     """Of a result: those of its source."""
     object_key: str
+    sha256: str
+    """Of the object's bytes."""
     preview_key: str | None
     transfer_syntax_uid: str | None
     """As it was received; None of a result."""
@@ -150,6 +152,7 @@ def _of_source(row: Source, series: Series, study: Study, patient: Patient) -> I
         columns=row.columns,
         bits_allocated=row.bits_allocated,
         object_key=row.object_key,
+        sha256=row.sha256,
         preview_key=row.preview_key,
         transfer_syntax_uid=row.transfer_syntax_uid,
         is_result=False,
@@ -172,6 +175,7 @@ def _of_result(result: Result, row: Source, series: Series, study: Study, patien
         columns=result.columns,
         bits_allocated=row.bits_allocated,
         object_key=result.object_key,
+        sha256=result.sha256,
         preview_key=result.preview_key,
         transfer_syntax_uid=None,
         is_result=True,
