@@ -45,9 +45,9 @@ def case(anna: Person, database: Database, store: ObjectStore) -> Any:
             file.chmod(0o600)
             file.write_bytes(content)
 
-    doors = [
-        *(f"/api/v1/jobs/{job}/{name}" for name in ("result.dcm", "result16.png", "compare.png")), base, instance, f"{instance}/frames/1", f"{instance}/rendered", f"{instance}/bulkdata/7FE00010",
-    ]  # fmt: skip
+    doors = [f"/api/v1/jobs/{job}/{name}" for name in ("result.dcm", "result16.png", "compare.png")]
+    doors += [base, instance]
+    doors += [f"{instance}/{name}" for name in ("frames/1", "rendered", "bulkdata/7FE00010")]
     return job, doors, damage
 
 
