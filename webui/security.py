@@ -62,15 +62,15 @@ def register(app: Flask, *, secure: bool) -> None:
             response.headers.setdefault(name, value)
         if secure and request.is_secure:
             response.headers.setdefault("Strict-Transport-Security", HSTS)
-        if request.endpoint == "static":
+        if request.endpoint == "static" and response.status_code < 400:  # a page of an error is somebody's
             hashed = "/assets/" in request.path
             response.headers["Cache-Control"] = (
                 "public, max-age=31536000, immutable" if hashed else "no-cache"
             )
-            if _DECODER.search(request.path):
-                response.headers["Content-Security-Policy"] = DECODER_POLICY
         else:
             response.headers.setdefault("Cache-Control", "no-store")
+        if request.endpoint == "static" and _DECODER.search(request.path):
+            response.headers["Content-Security-Policy"] = DECODER_POLICY
         return response
 
 
@@ -94,6 +94,8 @@ class TrustedProxies:
             peer = ipaddress.ip_address(str(address))
         except ValueError:
             return False
+        if isinstance(peer, ipaddress.IPv6Address):  # a socket of both kinds writes ::ffff:10.1.2.3
+            peer = peer.ipv4_mapped or peer
         return any(peer in network for network in self.networks)
 
 

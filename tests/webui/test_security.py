@@ -66,6 +66,35 @@ def test_forwarding_headers_count_only_from_a_trusted_proxy(settings: Settings, 
     assert other.text == "http 10.2.2.3 localhost"
 
 
+def test_of_several_forwarded_addresses_only_the_proxys_own_word_counts(
+    settings: Settings, database: Database
+) -> None:
+    client = _reflecting(settings, database, "10.1.0.0/16").test_client()
+    spoofed = {
+        "X-Forwarded-For": "10.1.9.9, 127.0.0.1, 192.0.2.7",
+        "X-Forwarded-Proto": "http, https",
+        "X-Forwarded-Host": "evil.example, node.example",
+    }
+    for proxy in ("10.1.2.3", "::ffff:10.1.2.3"):
+        answer = client.get("/healthz/reflect", headers=spoofed, environ_base={"REMOTE_ADDR": proxy})
+        assert answer.text == "https 192.0.2.7 node.example"
+
+
+def test_links_to_results_name_the_configured_address_whatever_host_a_request_names(
+    settings: Settings, database: Database
+) -> None:
+    web = WebSettings(public_url="https://node.example/sr")
+    app = create_app(settings.model_copy(update={"web": web}), database)
+    anna = Person(app.test_client())
+    anna.login()
+    headers = {"Host": "evil.example"}
+    for path in ("/", "/queue", "/system"):
+        answer = anna.get(path, headers=headers)
+        assert "evil.example" not in answer.text + answer.headers.get("Location", ""), path
+    document = anna.get("/api/openapi.json", headers=headers)
+    assert document.get_json()["servers"] == [{"url": "https://node.example/sr"}]
+
+
 def test_without_a_proxy_nobodys_forwarding_headers_count(settings: Settings, database: Database) -> None:
     client = _reflecting(settings, database).test_client()
     assert client.get("/healthz/reflect", headers=FORWARDED).text == "http 127.0.0.1 localhost"
