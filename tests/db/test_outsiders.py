@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from sqlalchemy import select
 
@@ -14,7 +16,7 @@ from tests.db.test_people import PASSWORD
 ANNA = Visitor("oidc", "https://id.example\nsubject-1", "anna", "radiologist")
 
 
-def admit(database, visitor: Visitor = ANNA) -> User | Refusal:
+def admit(database, visitor: Visitor = ANNA) -> Any:
     with database.write() as session:
         return outsiders.admit(session, visitor, address="192.0.2.7")
 
