@@ -47,6 +47,11 @@ HEADERS = {
 ERRORS = (
     "/nowhere", f"/queue?state={EVIL}", "/api/v1/nowhere", f"/static/{EVIL}", "/static/dist/assets/gone.js",
 )  # fmt: skip
+TEXTUAL = frozenset(
+    {"application/json", "application/problem+json", "application/dicom+json", "application/dicom",
+     "text/csv", "text/plain"}
+)  # fmt: skip
+"""Types that browsers never read as markup."""
 KEPT = {"/static/<path:filename>"}
 """Answers that caches may keep: they are the same for everybody."""
 REVALIDATED = "private, no-cache"
@@ -135,7 +140,7 @@ def poisoned(app: Flask, anna: Person, root: Person, database: Database, store: 
 def _poison(database: Database) -> None:
     with database.write() as session:
         for table in Base.metadata.sorted_tables:
-            free = {}
+            free: dict[str, Any] = {}
             for column in table.columns:
                 if isinstance(column.type, Line):
                     free[column.name] = EVIL
@@ -188,8 +193,7 @@ def test_text_from_outside_is_text_on_every_page_and_every_answer_says_how_to_re
             if any("x-evil" in text for text in seen.text):
                 shown.add(rule)
         elif b"x-evil" in answer.data:
-            assert answer.mimetype in {"application/json", "text/plain", "application/problem+json", "text/csv",
-                                       "application/dicom+json", "application/dicom"}, path  # fmt: skip
+            assert answer.mimetype in TEXTUAL, path
             if answer.mimetype == "text/csv":
                 assert answer.headers["Content-Disposition"].startswith("attachment"), path
     assert len(shown) >= 12, sorted(shown)
