@@ -14,6 +14,8 @@ from enhancer.domain import Domain
 from enhancer.errors import (
     DataError,
     DeviceError,
+    DeviceLostError,
+    DeviceMemoryError,
     EnhancerError,
     ModelFileError,
     ModelInputError,
@@ -21,13 +23,16 @@ from enhancer.errors import (
     RecipeError,
     TrainingError,
 )
-from enhancer.model import IdentityModel, Model, ModelInfo, load
+from enhancer.model import Course, IdentityModel, Model, ModelInfo, load
 from enhancer.modelfile import shipped_names
 
 __all__ = [
     "Consistency",
+    "Course",
     "DataError",
     "DeviceError",
+    "DeviceLostError",
+    "DeviceMemoryError",
     "Domain",
     "EnhancerError",
     "IdentityModel",

@@ -10,6 +10,7 @@ import torch
 from enhancer.errors import DeviceError
 
 CPUINFO = Path("/proc/cpuinfo")
+_MEMORY = ("out of memory", "alloc_failed", "can't allocate memory", "not enough memory")
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,11 @@ class Placement:
 
     device: torch.device
     dtype: torch.dtype
+
+    @property
+    def accelerated(self) -> bool:
+        """Whether it is a device beside the processor, which may run out of memory of its own, or fail."""
+        return self.device.type != "cpu"
 
     @property
     def label(self) -> str:
@@ -47,6 +53,12 @@ def place(device: str = "auto", precision: str = "auto") -> Placement:
         has_bfloat16 = cpu_has_bfloat16()
     half = precision == "auto" and has_bfloat16
     return Placement(torch.device(device), torch.bfloat16 if half else torch.float32)
+
+
+def lacks_memory(error: RuntimeError) -> bool:
+    """Whether that is what PyTorch complains of; of the processor's memory it does so in words alone."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or any(words in text for words in _MEMORY)
 
 
 def cpu_has_bfloat16(cpuinfo: Path = CPUINFO) -> bool:

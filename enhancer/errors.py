@@ -16,11 +16,21 @@ class ModelInputError(EnhancerError):
 
 
 class ModelOutputError(EnhancerError):
-    """The network returned values that are not numbers: give up on this image and tell an administrator."""
+    """The network returned no picture of its source (values that are no numbers, or none that fit): never
+    use them; if another attempt ends the same, tell an administrator."""
 
 
 class DeviceError(EnhancerError):
     """The device that was asked for is not there: tell an administrator."""
+
+
+class DeviceMemoryError(EnhancerError):
+    """Not even the smallest part of the image found room in memory: try again later, or elsewhere."""
+
+
+class DeviceLostError(EnhancerError):
+    """The device failed in the middle of its work. What this process asks of it from now on may fail or lie:
+    end the process and try again in a new one."""
 
 
 class DataError(EnhancerError):

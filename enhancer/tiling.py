@@ -22,6 +22,19 @@ class Tile:
     left: int
     right: int
 
+    @property
+    def side(self) -> int:
+        """The longer one."""
+        return max(self.bottom - self.top, self.right - self.left)
+
+    def cut(self, side: int) -> list[Tile]:
+        """The same part in tiles of at most `side` pixels a side."""
+        parts = plan(self.bottom - self.top, self.right - self.left, side)
+        return [
+            Tile(part.top + self.top, part.bottom + self.top, part.left + self.left, part.right + self.left)
+            for part in parts
+        ]
+
 
 def plan(height: int, width: int, side: int) -> list[Tile]:
     """Tiles of at most `side` pixels a side, as equal as they can be, that cover the image exactly once."""

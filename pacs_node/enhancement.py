@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from pydicom.dataset import Dataset
 
-from enhancer import ModelInfo
+from enhancer import Course, ModelInfo, plausible
 from enhancer.bound import Bound
 from enhancer.consistency import Consistency, consistency
 from pacs_node import derive, geometry, stored
@@ -30,6 +30,12 @@ class Enlarger(Protocol):
     @property
     def bounds(self) -> Mapping[int, Bound]: ...
 
+    @property
+    def course(self) -> Course: ...
+
+    @property
+    def degraded(self) -> str: ...
+
     def enhance(
         self, lr: npt.NDArray[np.float32], scale: int, *, progress: Progress | None = None
     ) -> npt.NDArray[np.float32]: ...
@@ -38,12 +44,13 @@ class Enlarger(Protocol):
 @dataclass(frozen=True, slots=True)
 class Enhanced:
     """values: Int[H*s, W*s], stored values in the source's format; consistency and bound in units of the
-    image's own range; seconds spent in the network."""
+    image's own range; seconds spent in the network; course: where, and what stood in the way."""
 
     values: npt.NDArray[Any]
     consistency: Consistency
     bound: BoundFigures | None
     seconds: float
+    course: Course
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +66,8 @@ def enhance_image(
 ) -> Enhanced:
     """Enhance the stored values of `image`, whose header says how they are to be seen.
 
-    Raises what the model raises, and whatever `progress` does: that is how it is stopped midway.
+    Raises what the model raises, ModelOutputError for a result that is no picture of its source, and whatever
+    `progress` does: that is how it is stopped midway.
     """
     shuttered = geometry.shutter_mask(header, image.format.rows, image.format.columns)
     given = stored.to_network(image, inverted=stored.high_is_dark(header), shuttered=shuttered)
@@ -67,8 +75,9 @@ def enhance_image(
     sr = model.enhance(given.lr, scale, progress=progress)
     seconds = time.perf_counter() - began
     figures = consistency(sr, given.lr, scale)
+    plausible.check(sr, given.lr, figures, model.info.name)
     told = _bound(model, given.lr, sr, scale)
-    return Enhanced(stored.from_network(sr, image, given), figures, told, seconds)
+    return Enhanced(stored.from_network(sr, image, given), figures, told, seconds, model.course)
 
 
 def _bound(

@@ -15,6 +15,10 @@ from pacs_node.enhancement import Enlarger
 _log = structlog.get_logger(__name__)
 
 
+class NoSuchModel(ModelFileError):
+    """Nobody configured it and none of that name is shipped: another attempt would end the same."""
+
+
 class ModelSource(Protocol):
     """Where a worker finds its networks."""
 
@@ -37,13 +41,18 @@ class Models:
         return sorted(named, key=lambda name: name != self._configured)
 
     def get(self, name: str) -> Enlarger:
-        """The model of that name. Raises ModelFileError or DeviceError of `enhancer`."""
+        """The model of that name.
+
+        Raises :class:`NoSuchModel`; ModelFileError or DeviceError of `enhancer` for what cannot be had now.
+        """
         if name not in self._loaded:
             if name not in self._allowed:
-                raise ModelFileError(f"There is no model {name[:64]!r} here.")
+                raise NoSuchModel(f"There is no model {name[:64]!r} here.")
             model = enhancer.load(name, device=self._device)
             _log.info(
                 "model loaded", model=model.info.name, version=model.info.version, device=model.info.device
             )
+            if model.degraded:
+                _log.error("model degraded", model=model.info.name, why=model.degraded)
             self._loaded[name] = model
         return self._loaded[name]

@@ -60,7 +60,7 @@ def test_an_inverted_radiograph_gives_the_inverted_result_of_the_shipped_model(r
 def test_half_precision_carries_only_the_residual(small_model_file, radiograph):
     exact = enhancer.load(small_model_file, "cpu", precision="float32").enhance(radiograph, 4)
     network = enhancer.load(small_model_file, "cpu")
-    network._network.lower(torch.bfloat16)  # type: ignore[attr-defined]
+    network._seat.network.lower(torch.bfloat16)  # type: ignore[attr-defined]
     half = network.enhance(radiograph, 4)
     residual = np.abs(exact - enlarged(radiograph, 4)).max()
     assert 0 < np.abs(half - exact).max() < 0.05 * residual
@@ -101,7 +101,7 @@ def test_an_unknown_scale_is_refused(small_model_file, radiograph):
 
 def test_a_result_that_is_not_finite_is_an_error(small_model_file, radiograph):
     model = enhancer.load(small_model_file, "cpu")
-    model._network.neck.weight.fill_(float("inf"))  # type: ignore[attr-defined]
+    model._seat.network.neck.weight.fill_(float("inf"))  # type: ignore[attr-defined]
     with pytest.raises(enhancer.ModelOutputError):
         model.enhance(radiograph, 2)
 

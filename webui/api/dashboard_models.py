@@ -77,7 +77,7 @@ class ProcessView(BaseModel):
             device=row.info.get("device"),
             device_memory=load.get("device-memory"),
             device_use=load.get("device-use"),
-            problem=row.info.get("problem") or None,
+            problem=row.info.get("problem") or row.info.get("degraded") or None,
         )
 
 

@@ -247,7 +247,7 @@ def _enhancer(here: Services, workers: list[dict[str, Any]]) -> EnhancerView:
         version=str(version) if version else None,
         device=str(info.get("device") or configured.device),
         running=bool(workers),
-        problem=str(info["problem"]) if info.get("problem") else None,
+        problem=info.get("problem") or info.get("degraded") or None,
     )
 
 
