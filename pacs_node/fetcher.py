@@ -20,10 +20,12 @@ import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
+from config.standing import Standing
 from db import Database, batches, pauses
 from db.batches import Claim, ClaimLost
 from db.leases import backoff
 from db.objects import ObjectStore
+from db.trouble import advice
 from pacs_node.fetching import Fetching, Keeper, missing_archive
 from pacs_node.searches import Searches
 from pacs_node.spool import Spool
@@ -180,12 +182,15 @@ def running(
     fetcher = Fetcher(settings, database, store, stop)
     ended = threading.Event()
 
+    silent = Standing(log, "fetch.database")
+
     def work() -> None:
         while not stop.is_set() and not ended.wait(settings.queue.poll_seconds):
             try:
                 fetcher.step()
+                silent.over()
             except SQLAlchemyError as error:
-                log.error("fetch.database", error=type(error).__name__)
+                silent.there(why=advice(error))
             except Exception as error:  # noqa: BLE001 - the deliveries beside it go on
                 log.error("fetch.failed", error=where(error))
 

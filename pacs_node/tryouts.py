@@ -22,9 +22,11 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from config import Settings
+from config.standing import Standing
 from db import Database, commands
 from db.models import Command, Job
 from db.objects import ObjectStore
+from db.trouble import trouble
 from pacs_node import matching, rules, verdict
 from pacs_node.errors import GiveUp, Refused, TryLater
 from pacs_node.examine import Examiner
@@ -72,13 +74,15 @@ class Tryouts:
     def running(self, stop: threading.Event) -> Iterator[None]:
         """Answer in a thread of its own until the block ends or `stop` is set."""
         over = threading.Event()
+        silent = Standing(log, "tryout.database")
 
         def work() -> None:
             while not (stop.is_set() or over.wait(self.settings.queue.poll_seconds)):
                 try:
                     self.step()
+                    silent.over()
                 except SQLAlchemyError as error:
-                    log.warning("tryout.database", error=type(error).__name__)
+                    silent.there("warning", why=trouble(error).value)
 
         thread = threading.Thread(target=work, name="tryouts", daemon=True)
         thread.start()

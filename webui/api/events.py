@@ -18,9 +18,11 @@ from pydantic import BaseModel
 from sqlalchemy import func, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from config.standing import Standing
 from db import Database
 from db.feed import Feed
 from db.models import JobEvent
+from db.trouble import trouble
 from db.types import utcnow
 from webui import auth
 from webui.api.models import EventView
@@ -114,12 +116,14 @@ class Broadcaster:
             thread.join(timeout=5)
 
     def _run(self, feed: Feed[JobEvent]) -> None:
+        unread = Standing(log, "events could not be read")
         while not self._stop.wait(self.poll_seconds):
             try:
                 events = feed.after(None)
             except SQLAlchemyError as error:
-                log.warning("events could not be read", error=type(error).__name__)
+                unread.there("warning", why=trouble(error).value)
             else:
+                unread.over()
                 if events:
                     self._publish(events)
 
