@@ -22,7 +22,8 @@ class Modality(threading.Thread):
         self.give_up = threading.Event()
 
     def allow(self, images: int) -> None:
-        self.allowed.release(images)
+        for _ in range(images):
+            self.allowed.release()
 
     def run(self) -> None:
         for ds in self.images:
