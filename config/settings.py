@@ -282,6 +282,14 @@ class AuditSettings(Section):
     source_id: str = Field("cxr-sr", min_length=1, description="What messages call this node.")
 
 
+class ResearchSettings(Section):
+    deidentified_export: bool = Field(
+        False,
+        description="Whether `cxr-sr export` may take de-identified results out of the node; ask those who "
+        "answer for data protection first.",
+    )
+
+
 class AlertSettings(Section):
     urls: tuple[str, ...] = Field(
         (),
@@ -347,6 +355,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = Field(RetentionSettings(), description="How long things are kept.")
     scheduler: SchedulerSettings = Field(SchedulerSettings(), description="What is done by the clock.")
     audit: AuditSettings = Field(AuditSettings(), description="Audit messages to a repository.")
+    research: ResearchSettings = Field(ResearchSettings(), description="What results are given away for.")
     alerts: AlertSettings = Field(AlertSettings(), description="Telling people what needs them.")
     log: LogSettings = Field(LogSettings(), description="The log, on standard error.")
     _sources: Sources = PrivateAttr(default_factory=Sources)

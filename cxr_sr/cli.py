@@ -37,6 +37,7 @@ COMMANDS: dict[str, Entry] = {
     "doctor": Entry("doctor", "doctor", "Check configuration, storage, database, model and destinations."),
     "jobs": Entry("jobs", "jobs", "See and steer the job table."),
     "fetch": Entry("fetch", "fetch", "Enhance studies of an archive as a batch."),
+    "export": Entry("export", "export", "Take de-identified results out for research."),
     "rules": Entry("rules", "rules", "Try the rules of the configuration on files."),
     "user": Entry("people", "user", "Manage the people who may log in."),
     "token": Entry("people", "token", "Manage API tokens for programs."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -37,7 +38,7 @@ def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> N
     """
     from config.log import configure
 
-    os.umask(0o077)
+    keep_to_itself()
     configure(settings.log, name)
     stop = threading.Event()
     stop_on_signals(stop)
@@ -48,6 +49,12 @@ def run_role(name: str, settings: Settings, *, lifeline: int | None = None) -> N
         run(settings, stop)
     if not stop.is_set():
         raise Failure(f"the {name} ended by itself")
+
+
+def keep_to_itself() -> None:
+    """This process's files are for its user alone, and a crash leaves no image of its memory behind."""
+    os.umask(0o077)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 @contextmanager

@@ -63,6 +63,9 @@ WEBHOOK_SECONDS = 2.0
 """Interval at which events are read for webhooks."""
 COUNT_SECONDS = 60.0
 """Interval at which jobs are counted for the charts."""
+SLOW_SECONDS, GRACE_SECONDS = 1.0, 10.0
+"""After a write that waited longer than the first, leases do not expire for the second: workers beat at least
+every five seconds."""
 WATERMARK = 2.0
 """A warning is logged while less than this many times the reserve is free."""
 CLEAR_BELOW, CLEAR_TO = 1.25, 1.5
@@ -86,6 +89,7 @@ class Duties:
         sink = open_sink(self.settings)
         self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
         self._audit_problem: str | None = None
+        self._was_away, self._spared_until = False, 0.0
         self._disk_low = Standing(log, "disk-low", every=3600.0)
         self._certificates: Mapping[str | None, str | None] = {}
         self._alerting = Alerting(self.settings, self.database, self.store)
@@ -94,14 +98,31 @@ class Duties:
 
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
-        with self.database.write() as session:
-            jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
+        jobs = 0
+        if not self._back_lately():
+            with self.database.write() as session:
+                jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
         with self.database.write() as session:
             sent = deliveries.expire(session)
         with self.database.write() as session:
             promises = commitments.expire(session)
         if jobs or sent or promises:
             log.warning("leases-expired", jobs=jobs, deliveries=sent, commitments=promises)
+
+    def _back_lately(self) -> bool:
+        """Whether the database takes writes again only since just now: workers that live first say so, and no
+        job pays for a lease that nobody could keep."""
+        began = time.monotonic()
+        try:
+            with self.database.write():
+                pass
+        except SQLAlchemyError:
+            self._was_away = True
+            raise
+        now = time.monotonic()
+        if self._was_away or now - began > SLOW_SECONDS:
+            self._was_away, self._spared_until = False, now + GRACE_SECONDS
+        return now < self._spared_until
 
     def purge(self) -> None:
         """Remove what has been kept long enough and nothing open needs."""
@@ -249,7 +270,7 @@ class Duties:
         self._audit_problem = problem
 
     def tell_the_end(self) -> None:
-        """Seal and send what the end of the role has added; what nobody takes now is told at the next start."""
+        """Seal and send what the role has added at its end; what nobody takes is told at the next start."""
         from pacs_node.audit.sinks import SinkError
 
         with contextlib.suppress(SQLAlchemyError):

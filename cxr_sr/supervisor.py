@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from cxr_sr.failure import Failure
-from cxr_sr.roles import stop_on_signals
+from cxr_sr.roles import keep_to_itself, stop_on_signals
 
 if TYPE_CHECKING:
     from config import Settings
@@ -151,7 +151,7 @@ def node_lock(data_dir: Path, *, seconds: float = LOCK_SECONDS) -> Iterator[None
 
     private_folder(data_dir)
     path = data_dir / "node.lock"
-    with path.open("a+") as file:
+    with open(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600), "a+") as file:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -181,7 +181,7 @@ def prepare(settings: Settings) -> tuple[str, str] | None:
     from db.files import private_folder
     from db.objects import store_of
 
-    os.umask(0o077)
+    keep_to_itself()
     private_folder(settings.data_dir)
     database = Database(settings.database_url)
     try:

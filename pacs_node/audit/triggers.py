@@ -65,6 +65,7 @@ TRIGGERS: tuple[Trigger, ...] = (
     Trigger("jobs.search", codes.QUERY, "E", "somebody searched the jobs by patient, accession or UID"),
     Trigger("archive.search", codes.QUERY, "E", "an archive was searched for studies"),
     Trigger("job.download", codes.EXPORT, "R", "somebody downloaded a result"),
+    Trigger("job.export", codes.EXPORT, "R", "somebody took a de-identified result out for research"),
     Trigger("job.view", codes.INSTANCES_ACCESSED, "R", "somebody looked at an image or its result"),
     Trigger("job.retract", codes.INSTANCES_ACCESSED, "D", "a result was withdrawn"),
     Trigger(
