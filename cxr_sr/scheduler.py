@@ -63,7 +63,7 @@ WEBHOOK_SECONDS = 2.0
 """Interval at which events are read for webhooks."""
 COUNT_SECONDS = 60.0
 """Interval at which jobs are counted for the charts."""
-SLOW_SECONDS, GRACE_SECONDS = 1.0, 10.0
+SLOW_SECONDS, GRACE_SECONDS = 3.0, 10.0
 """After a write that waited longer than the first, leases do not expire for the second: workers beat at least
 every five seconds."""
 WATERMARK = 2.0
@@ -89,7 +89,7 @@ class Duties:
         sink = open_sink(self.settings)
         self._exporter = None if sink is None else Exporter(self.settings, self.database, sink)
         self._audit_problem: str | None = None
-        self._was_away, self._spared_until = False, 0.0
+        self._was_away, self._sparing, self._spared_until = False, False, 0.0
         self._disk_low = Standing(log, "disk-low", every=3600.0)
         self._certificates: Mapping[str | None, str | None] = {}
         self._alerting = Alerting(self.settings, self.database, self.store)
@@ -120,9 +120,13 @@ class Duties:
             self._was_away = True
             raise
         now = time.monotonic()
-        if self._was_away or now - began > SLOW_SECONDS:
-            self._was_away, self._spared_until = False, now + GRACE_SECONDS
-        return now < self._spared_until
+        if (self._was_away or now - began > SLOW_SECONDS) and not self._sparing:
+            self._sparing, self._spared_until = True, now + GRACE_SECONDS
+        self._was_away = False
+        self._sparing = (
+            self._sparing and now < self._spared_until
+        )  # once: a slow database is no reason for ever
+        return self._sparing
 
     def purge(self) -> None:
         """Remove what has been kept long enough and nothing open needs."""

@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from config import Destination, Settings
@@ -375,3 +376,29 @@ def test_room_is_made_before_new_images_are_refused_and_not_when_there_is_some(
         duties.check_disk()
     assert asked == [(True, False)]
     assert [entry["event"] for entry in logs] == ["purged-early", "disk-low", "disk-low: over"]
+
+
+def test_a_lease_that_nobody_could_keep_costs_no_attempt(duties, database, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
+    with database.write() as session:
+        job_id = builders.job(session).id
+        builders.claim(session, seconds=-1)
+    write = database.write
+
+    def away():
+        raise OperationalError("BEGIN IMMEDIATE", {}, Exception("locked"))
+
+    monkeypatch.setattr(database, "write", away)
+    with pytest.raises(OperationalError):
+        duties.expire_leases()
+    monkeypatch.setattr(database, "write", write)
+    duties.expire_leases()
+    now[0] += scheduler.GRACE_SECONDS - 1
+    duties.expire_leases()
+    with database.read() as session:
+        assert session.get_one(Job, job_id).state == JobState.RUNNING
+    now[0] += 2
+    duties.expire_leases()
+    with database.read() as session:
+        assert session.get_one(Job, job_id).state == JobState.QUEUED
