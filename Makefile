@@ -21,7 +21,7 @@ BUILT := webui/static/dist/.built-$(call digest,$(FRONTEND_FILES))
 CATALOGUES := $(patsubst %.po,%.mo,$(wildcard webui/translations/*/LC_MESSAGES/*.po))
 WITH_NODE := PATH="$(CURDIR)/$(VENV)/bin:$$PATH"
 
-.PHONY: help install build-web catalogues demo serve test lint lint-web bench faults load words screenshots lock clean
+.PHONY: help install build-web catalogues demo serve test lint lint-web bench faults fuzz load words screenshots lock sbom audit-dependencies clean
 
 help:
 	@echo "make demo     the whole node with sample radiographs; ONCE=1 ends when the last result is back"
@@ -31,9 +31,12 @@ help:
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
 	@echo "make faults   the long part of the fault tests: kills, power cuts, full disks, strange peers (an hour)"
+	@echo "make fuzz     fuzzing of everything that parses something from outside (FUZZ_SECONDS=3600)"
 	@echo "make words    the catalogues of translations brought to what is marked in the pages"
 	@echo "make load     how quickly a busy node with 100,000 jobs answers (ARGS='--seconds 120 --json')"
 	@echo "make screenshots  the README's pictures of the pages, from a demo"
+	@echo "make sbom     what a release is made of, as CycloneDX: dist/cxr-sr-VERSION.cdx.json"
+	@echo "make audit-dependencies  known faults of what is locked (asks the network)"
 	@echo "make lock     write the locks again from pyproject.toml (UPGRADE=1: newer versions)"
 	@echo "make clean    remove everything that these commands built, except var/"
 
@@ -114,11 +117,40 @@ bench: install
 	@$(VENV)/bin/cxr-sr bench $(ARGS)
 
 faults: install
-	@FAULTS=long $(PY) -m pytest tests/faults -s $(ARGS)
+	@FAULTS=long $(PY) -m pytest tests/faults tests/webui/test_schemathesis.py -s $(ARGS)
+
+# libFuzzer on everything that parses something from outside, for FUZZ_SECONDS; what it finds lies in var/fuzz.
+# Atheris lies there too, beside the environment.
+FUZZ_SECONDS ?= 3600
+ATHERIS := var/fuzz/site-$(call digest,requirements/fuzz.txt)
+
+fuzz: install $(ATHERIS)
+	@PYTHONPATH=$(ATHERIS):. $(PY) -W ignore -m tests.fuzz --seconds $(FUZZ_SECONDS) $(ARGS)
+
+$(ATHERIS):
+	@$(PIP) install --no-deps --require-hashes --target $@ -r requirements/fuzz.txt
 
 # Milliseconds of every page and answer while people click on a node with 100,000 jobs.
 load: install
 	@PYTHONPATH=. $(PY) tools/load.py $(ARGS)
+
+# The tools that look at a release have an environment of their own.
+RELEASE_TOOLS := build/release-$(call digest,requirements/release.txt)
+
+$(RELEASE_TOOLS)/.ready: | $(PY)
+	@echo "==> installing the tools of a release"
+	@rm -rf build/release-*
+	@$(PY) -m venv $(RELEASE_TOOLS)
+	@$(RELEASE_TOOLS)/bin/python -m pip --disable-pip-version-check --quiet install --no-deps --require-hashes -r requirements/release.txt
+	@touch $@
+
+sbom: $(RELEASE_TOOLS)/.ready $(DEPS)
+	@$(WITH_NODE) $(PY) tools/sbom.py --tools $(RELEASE_TOOLS)
+
+audit-dependencies: $(RELEASE_TOOLS)/.ready $(DEPS)
+	$(RELEASE_TOOLS)/bin/python -m pip_audit --disable-pip --require-hashes -r requirements/runtime.txt
+	$(RELEASE_TOOLS)/bin/python -m pip_audit --disable-pip --no-deps -r requirements/torch.txt
+	cd $(FRONTEND) && $(WITH_NODE) npm audit --package-lock-only
 
 lock: $(DEPS)
 	$(PY) tools/lock.py $(if $(UPGRADE),--upgrade)

@@ -5,7 +5,8 @@ Both our sides speak from here: the one that asks archives for a promise, and th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
@@ -98,12 +99,13 @@ def action_information(transaction_uid: str, instances: Iterable[tuple[str, str]
 
 def read_action(ds: Dataset) -> tuple[str, list[tuple[str, str]]]:
     """Transaction UID and the SOP class and instance UIDs of a request. Raises :class:`Unusable`."""
-    instances = [_names(item) for item in _items(ds, "ReferencedSOPSequence")]
-    if not instances:
-        raise Unusable("Referenced SOP Sequence is empty")
-    if len(instances) > MOST_INSTANCES:
-        raise Unusable(f"more than {MOST_INSTANCES} instances in one request")
-    return _transaction(ds), instances
+    with _readable():
+        instances = [_names(item) for item in _items(ds, "ReferencedSOPSequence")]
+        if not instances:
+            raise Unusable("Referenced SOP Sequence is empty")
+        if len(instances) > MOST_INSTANCES:
+            raise Unusable(f"more than {MOST_INSTANCES} instances in one request")
+        return _transaction(ds), instances
 
 
 def event_information(
@@ -126,11 +128,23 @@ def read_event(ds: Dataset) -> tuple[str, dict[str, Refusal | None]]:
     """Transaction UID and what is said of each SOP Instance UID: None for a promise. Raises
     :class:`Unusable`."""
     answers: dict[str, Refusal | None] = {}
-    for item in _items(ds, "ReferencedSOPSequence"):
-        answers[_names(item)[1]] = None
-    for item in _items(ds, "FailedSOPSequence"):  # what stands in both has failed
-        answers[_names(item)[1]] = refusal(int(item.get("FailureReason") or statuses.PROCESSING_FAILURE))
-    return _transaction(ds), answers
+    with _readable():
+        for item in _items(ds, "ReferencedSOPSequence"):
+            answers[_names(item)[1]] = None
+        for item in _items(ds, "FailedSOPSequence"):  # what stands in both has failed
+            answers[_names(item)[1]] = refusal(int(item.get("FailureReason") or statuses.PROCESSING_FAILURE))
+        return _transaction(ds), answers
+
+
+@contextmanager
+def _readable() -> Iterator[None]:
+    """Turn whatever pydicom raises for a value that cannot be read into :class:`Unusable`."""
+    try:
+        yield
+    except Unusable:
+        raise
+    except Exception as error:
+        raise Unusable("a value of the data set cannot be read") from error
 
 
 def _reference(sop_class_uid: str, sop_instance_uid: str, reason: int | None = None) -> Dataset:
