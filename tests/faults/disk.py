@@ -140,6 +140,18 @@ class Luck:
 KINDS = ("nothing", "the first", "some", "everything")
 
 
+def taken_over(folder: Path) -> Folder:
+    """A disk with what is in `folder`, all of it safe."""
+    nodes: dict[str, File | Folder] = {}
+    for path in folder.iterdir():
+        if path.is_dir():
+            nodes[path.name] = taken_over(path)
+        else:
+            content = bytearray(path.read_bytes())
+            nodes[path.name] = File(content, size=len(content))
+    return Folder(nodes, seen=dict(nodes))
+
+
 def lay_out(folder: Folder, target: Path, luck: Luck) -> None:
     """Write what a cut leaves of `folder` into `target`, which exists.
 

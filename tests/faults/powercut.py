@@ -32,7 +32,7 @@ class Recording:
 
     `images` are the data sets as they were sent, by SOP Instance UID; `uploads` the digests of files that
     were uploaded, by job; `results` the digests of result objects by SOP Instance UID, `copies` those of the
-    data sets that the archive got.
+    data sets that the archive got. `before` is a copy of what was in `root` before, None when it was empty.
     """
 
     root: Path
@@ -42,6 +42,7 @@ class Recording:
     uploads: dict[int, str] = field(default_factory=dict)
     results: dict[str, str] = field(default_factory=dict)
     copies: dict[str, list[str]] = field(default_factory=dict)
+    before: Path | None = None
 
     def promised(self, before: int) -> list[Promise]:
         return [promise for promise in self.promises if promise.at < before]
@@ -50,8 +51,8 @@ class Recording:
         """Moments spread over the work: just after each promise, and as many others as are wanted, each
         before a call that changes something.
         """
-        first = self.promises[0].at
-        told = {promise.at + 1 for promise in self.promises}
+        first = min((promise.at for promise in self.promises if promise.at >= 0), default=0)
+        told = {promise.at + 1 for promise in self.promises if promise.at >= 0}
         changes = [call.ended for call in self.calls if call.peer is None and call.ended > first]
         others = max(0, number - len(told))
         return sorted({*told, *changes[:: max(1, len(changes) // (others + 1))], END})
@@ -66,7 +67,7 @@ def after_cuts(
     ignored: Callable[[str], bool] = lambda _group: False,
 ) -> Iterator[tuple[int, str, Path]]:
     """The folder that each cut leaves with each luck, one at a time: (position, luck, folder)."""
-    replay = Replay(recording.calls, recording.root, ignored=ignored)
+    replay = Replay(recording.calls, recording.root, before=recording.before, ignored=ignored)
     for cut in cuts:
         disk = replay.until(cut)
         for kind, seed in lucks:
@@ -136,7 +137,7 @@ def _broken_promises(
             sha256 = jobs.get(int(promise.what))
             if sha256 is None or sha256 != recording.uploads.get(int(promise.what), sha256):
                 yield f"an accepted upload is lost: job {promise.what}"
-        elif promise.kind == "sent" and results.get(promise.what) != recording.results.get(promise.what):
+        elif promise.kind == "sent" and recording.results[promise.what] != results.get(promise.what):
             yield f"a result that was sent is not known any more: {promise.what}"
 
 

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 from pydicom.filereader import read_dataset
 
-from tests.faults.disk import File, Folder
+from tests.faults.disk import File, Folder, taken_over
 from tests.faults.tracing import Call
 
 _ANSWER = re.compile(rb"HTTP/1\.1 20[02] .*?\r\n\r\n(\{.*)", re.DOTALL)
@@ -37,11 +37,14 @@ class Promise:
     what: str
 
 
-def promises(calls: Sequence[Call], *, dicom_port: int, web_port: int, archive_port: int) -> list[Promise]:
-    """All that the node said in a recording: to modalities, to programs, to the archive."""
+def promises(
+    calls: Sequence[Call], *, dicom_port: int, web_port: int, archive_port: int, told: int = 0
+) -> list[Promise]:
+    """All that the node said in a recording: to modalities, to programs, to the archive. `told` is the size
+    of the audit file before.
+    """
     found: list[Promise] = []
     said: dict[tuple[str, str], tuple[int, bytes]] = {}
-    told = 0
     for call in calls:
         if call.peer is None:
             name = PurePosixPath(call.paths[0]).name if call.paths else ""
@@ -97,15 +100,19 @@ def _accepted(response: bytes) -> list[tuple[str, str]]:
 
 
 class Replay:
-    """The disk as a recording of calls below `root` made it, call by call; `root` itself was there before.
-
-    Syncs that `ignored` says yes to have no effect: of path below `root`, whether it is a folder.
+    """The disk as a recording of calls below `root` made it, call by call. `root` was there before, empty or
+    with what `before` has now. Syncs of a group that `ignored` says yes to have no effect.
     """
 
     def __init__(
-        self, calls: Sequence[Call], root: Path, *, ignored: Callable[[str], bool] = lambda _group: False
+        self,
+        calls: Sequence[Call],
+        root: Path,
+        *,
+        before: Path | None = None,
+        ignored: Callable[[str], bool] = lambda _group: False,
     ) -> None:
-        self.root, self.disk = root, Folder()
+        self.root, self.disk = root, Folder() if before is None else taken_over(before)
         self.synced: dict[str, int] = {}
         """How often each group was synced."""
         self.operations = 0
