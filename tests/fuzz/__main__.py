@@ -19,8 +19,8 @@ LARGEST = 1 << 16
 INSTRUMENTED = (
     *(f"pacs_node.{name}" for name in (
         "anatomy", "codestream", "colour", "commandset", "commitment", "decode", "facts", "geometry",
-        "header", "lookup", "matching", "multipart", "normalized", "outline", "overlays", "pictures", "provenance",
-        "pull_dimse", "pull_web", "reading",
+        "header", "lookup", "matching", "multipart", "normalized", "outline", "overlays", "pictures",
+        "provenance", "pull_dimse", "pull_web", "reading",
     )),
     "config.load", "config.checks", "webui.archive", "webui.content", "webui.dicomweb", "webui.multipart",
     "pydicom.filereader", "pydicom.values", "zipfile",
