@@ -29,7 +29,7 @@ Claims = dict[str, Any]
 class OwnProvider:
     """Signs everybody in as `claims` at once. `bend` changes header and claims, or gives a token itself."""
 
-    def __init__(self) -> None:
+    def __init__(self, host: str = "127.0.0.1") -> None:
         self.claims: Claims = {"sub": "s-1", "preferred_username": "oona", "groups": ["readers"]}
         self.only_by_userinfo: Claims = {}
         self.key = _key("first")
@@ -48,7 +48,7 @@ class OwnProvider:
         app.add_url_rule("/logout", view_func=self._logout)
         app.before_request(lambda: self.asked.append(request.path))
         self.server = make_server("127.0.0.1", 0, app, threaded=True)
-        self.issuer = f"http://127.0.0.1:{self.server.server_port}"
+        self.issuer = f"http://{host}:{self.server.server_port}"
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
 
