@@ -143,6 +143,9 @@ class Duties:
         )
         with self.database.write() as session:
             old = alerts.purge(session, now - timedelta(days=keep.events_days))
+            if purged.sources or purged.results:
+                detail = {"sources": purged.sources, "results": purged.results, "notes": purged.notes}
+                audit.record(session, "scheduler", "storage.purge", object_type="storage", detail=detail)
         log.info("retention", purged=str(purged), figures=measurements.thin(self.database, now), alerts=old)
 
     def sweep_orphans(self) -> None:

@@ -94,7 +94,7 @@ def sqlite_private_file(_dialect: object, _record: object, arguments: list[Any],
 def _sqlite_pragmas(connection: Any, _record: object) -> None:
     cursor = connection.cursor()
     patience = f"busy_timeout={PATIENCE_SECONDS * 1000:.0f}"
-    for pragma in (patience, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON"):
+    for pragma in (patience, "journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "secure_delete=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
 
