@@ -4,6 +4,7 @@ rule. It goes on answering, and gives back what they made it take."""
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 import time
 from collections import Counter
@@ -24,8 +25,9 @@ from tests.faults.strange_peers import Session, sessions
 from tests.faults.wire import Line
 from tests.pacs_node.nodes import encoded, make_object
 
-INPUTS = size(120, 6000)
-AT_ONCE = size(60, 500)
+INPUTS = int(os.environ.get("DOOR_INPUTS", size(120, 6000)))
+"""Sessions; the same ones in every run of the same number."""
+AT_ONCE = min(250, INPUTS // 2)
 """Inputs between two looks at the receiver."""
 MOST_GROWTH = 24 << 20
 """Bytes that its resident memory may grow by, after the first looks, however much comes."""

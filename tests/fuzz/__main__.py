@@ -60,8 +60,8 @@ def one_after_another(names: list[str], folder: Path, seconds: int) -> int:
             text=True,
             errors="replace",
         )  # fmt: skip
-        tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-        peak = re.search(r"peak_rss_mb: (\d+)", done.stderr)
+        tried = re.search(r"number_of_executed_units:\s+(\d+)", done.stderr)
+        peak = re.search(r"peak_rss_mb:\s+(\d+)", done.stderr)
         found = sorted(path.name for path in (folder / name).glob("*-*") if path.is_file())
         many, most = int(tried[1]) if tried else 0, peak[1] if peak else "?"
         came = "no fault" if done.returncode == 0 else ", ".join(found) or "it ended badly"
