@@ -9,10 +9,11 @@ import json
 from contextlib import contextmanager
 
 import pytest
+from alembic import command
 from sqlalchemy import delete, func, insert, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from db import audit, chain, seals, verification
+from db import Database, audit, chain, revisions, schema, seals, verification
 from db.models import AuditEvent, AuditSeal
 from db.seals import Sealer
 from db.verification import Kind
@@ -329,3 +330,45 @@ def _rewrite(session, row: AuditEvent, **values: str) -> None:
         setattr(row, name, value)
     row.digest = chain.digest(chain.canonical(row), previous)
     session.flush()
+
+
+def test_an_upgrade_keeps_the_rows_of_older_versions_as_they_are(empty_url):
+    """The tables as the version before had them, with two entries."""
+    database = Database(empty_url)
+    with revisions._alone(database) as connection:
+        config = revisions._config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        for number in (1, 2):
+            connection.exec_driver_sql(
+                "INSERT INTO audit_event (id, at, actor, action, outcome, detail) "
+                f"VALUES ({number}, CURRENT_TIMESTAMP, 'old', 'login', 'success', '{{}}')"
+            )
+        connection.commit()
+    schema.upgrade(database)
+    if not database.sqlite:
+        with database.write() as session:
+            session.execute(text("SELECT setval('audit_event_id_seq', 2)"))
+    written(database, "new")
+    assert Sealer(database).seal() is not None
+    report = verification.verify(database)
+    assert report.findings == []
+    assert (report.before, report.rows) == (2, 2)
+    with pytest.raises(DBAPIError, match="only added"), database.write() as session:
+        session.execute(update(AuditEvent).values(actor="x"))
+    database.close()
+
+
+def test_a_copy_put_back_is_as_sound_as_what_it_was_made_of(sealed, empty_postgres, tmp_path):
+    """On either engine: numbers, times and words come back as they were."""
+    schema.backup(sealed, tmp_path / "copy.db")
+    for url in (f"sqlite:///{tmp_path / 'restored.db'}", empty_postgres):
+        schema.restore(url, tmp_path / "copy.db")
+        restored = Database(url)
+        before = verification.verify(restored)
+        written(restored, "after")
+        Sealer(restored).seal()
+        report = verification.verify(restored, head=before.head)
+        restored.close()
+        assert (before.findings, report.findings) == ([], [])
+        assert report.chains == 2
