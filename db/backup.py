@@ -81,10 +81,11 @@ def _restore_from(staged: Database, copy: Path, url: str) -> None:
             _copy_rows_in(staged, database)
             return
         target = _file_of(database)
-        if target.exists() and target.stat().st_size:
-            raise BackupError(
-                f"{target} exists; stop the node and move it (with its -wal and -shm) away first"
-            )
+        for there in (target, Path(f"{target}-wal")):  # SQLite would play another one's log into the copy
+            if there.exists() and there.stat().st_size:
+                raise BackupError(
+                    f"{there} exists; stop the node and move {target} with its -wal and -shm away first"
+                )
         private_folder(target.parent)
         with _draft(target) as draft:
             _copy_sqlite(copy, draft)

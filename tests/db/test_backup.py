@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 import stat
 import threading
@@ -115,9 +116,30 @@ def test_a_state_that_has_something_in_it_is_never_overwritten(filled, engine_na
     copy = tmp_path / "backup.db"
     schema.backup(filled, copy)
     before = rows(filled)
-    with pytest.raises(BackupError, match=r"move it|into an empty one"):
+    with pytest.raises(BackupError, match=r"move .* away|into an empty one"):
         schema.restore(filled.url, copy)
     assert rows(filled) == before
+
+
+def test_the_log_of_a_lost_database_is_not_played_into_a_restored_one(tmp_path):
+    """SQLite takes a `-wal` beside a file for its own: what came later would be in the copy, or damage it."""
+    lost = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    folder, copy = tmp_path / "again", tmp_path / "copy.db"
+    schema.upgrade(lost)
+    schema.backup(lost, copy)
+    with lost.write() as session:
+        people.add_user(session, "late", "admin", "a horse that was correct")
+    folder.mkdir()
+    shutil.copyfile(tmp_path / "state.db-wal", folder / "state.db-wal")
+    lost.close()
+    with pytest.raises(BackupError, match=r"state\.db-wal exists"):
+        schema.restore(f"sqlite:///{folder / 'state.db'}", copy)
+    (folder / "state.db-wal").unlink()
+    schema.restore(f"sqlite:///{folder / 'state.db'}", copy)
+    restored = Database(f"sqlite:///{folder / 'state.db'}")
+    with restored.read() as session:
+        assert not session.scalars(select(User.name)).all()
+    restored.close()
 
 
 def test_what_is_no_copy_is_refused_and_leaves_nothing(empty_url, tmp_path):
