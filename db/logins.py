@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from db.models import AuditEvent
@@ -32,11 +32,11 @@ def recent(session: Session, *, name: str, address: str, seconds: float) -> list
         select(AuditEvent.actor, AuditEvent.address, AuditEvent.at, AuditEvent.outcome)
         .where(
             AuditEvent.at > now - timedelta(seconds=seconds),
-            AuditEvent.action == "login",
+            func.lower(AuditEvent.action) == "login",  # a function: the index of times is the one to use
             AuditEvent.outcome.in_(("success", "failure")),
             or_(AuditEvent.actor == name, AuditEvent.address == address),
         )
-        .order_by(AuditEvent.id.desc())
+        .order_by(AuditEvent.at.desc(), AuditEvent.id.desc())
         .limit(MOST)
     )
     return [

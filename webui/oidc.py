@@ -136,7 +136,7 @@ class Provider:
         for name in ("authorization_endpoint", "token_endpoint"):
             _endpoint(document, name)
         logout = "offers" if document.get("end_session_endpoint") else "does not offer"
-        return f"{self.settings.issuer} answers with {len(keys.keys)} keys; it {logout} logout"
+        return f"{self.settings.issuer} answers; keys: {len(keys.keys)}; it {logout} logout"
 
     def seal(self, begun: Begun) -> str:
         """For the browser's cookie, which nobody else can make or read."""

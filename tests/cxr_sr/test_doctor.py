@@ -8,7 +8,7 @@ import pytest
 
 from config import Destination, Settings
 from config.network import Archive as ConfiguredArchive
-from config.settings import AuditSettings
+from config.settings import AuditSettings, WebSettings
 from cxr_sr import cli, doctor
 from db.presence import Presence
 from pacs_node.archive import Archive
@@ -16,6 +16,7 @@ from tests.pacs_node.archives import Promiser, promising
 from tests.pacs_node.audit.repository import repository
 from tests.pacs_node.certificates import Authority
 from tests.pacs_node.nodes import make_settings, receiving
+from tests.webui.providers import CLIENT, SECRET, OwnProvider
 
 
 @pytest.fixture
@@ -200,3 +201,26 @@ def test_the_audit_repository_is_reached_without_a_message(data_dir, free_port):
     file = Settings(data_dir=data_dir, audit=AuditSettings(messages="file"))
     assert doctor.check_audit(file) == "its file can be written"
     assert "audit" in [name for name, _ in doctor.checks(file)]
+
+
+def test_the_provider_that_people_sign_in_by_is_asked_for_its_document(settings):
+    provider = OwnProvider()
+    oidc = {"issuer": provider.issuer, "client_id": CLIENT, "client_secret": SECRET}
+
+    def asking(**web: Any) -> Settings:
+        return settings.model_copy(update={"web": WebSettings(oidc=oidc, **web)})
+
+    try:
+        assert "openid connect" in [name for name, _ in doctor.checks(asking())]
+        said = doctor.check_oidc(asking(public_url="https://cxr.example/"))
+        assert "answers; keys: 1; it offers logout" in said
+        assert "https://cxr.example/login/oidc/back" in said
+        with pytest.raises(doctor.Caution, match=r"web\.public_url"):
+            doctor.check_oidc(asking())
+        provider.document = {"issuer": "https://evil.example"}
+        with pytest.raises(doctor.Unfit, match="calls itself"):
+            doctor.check_oidc(asking())
+    finally:
+        provider.close()
+    with pytest.raises(doctor.Unfit, match="can log in all the same"):
+        doctor.check_oidc(asking())
