@@ -32,6 +32,7 @@ _BEING_STORED = 45071
 _REFERENCED_SOP, _FAILED_SOP, _OTHER_FAILURES = "00081199", "00081198", "0008119A"
 _SOP_INSTANCE, _FAILURE_REASON, _WARNING_REASON = "00081155", "00081197", "00081196"
 _MAX_COMMENT = 200
+_LENGTHS = ("Content-Length", "Transfer-Encoding")
 
 
 class StowCarrier:
@@ -166,7 +167,7 @@ def judge(response: requests.Response, uid: str) -> Receipt | None:
         return Receipt(Verdict.WARNING, status, f"{describe(status)}: {statuses.describe(said.reason)}")
     if said is not None:
         return _failed(status, said.reason)
-    if status in (200, 201, 204) and not answer:
+    if status in (200, 201, 204) and not answer and _is_whole(response):
         return Receipt(Verdict.STORED, status, describe(status))
     if 200 <= status < 300 or status == 409:
         return None
@@ -174,6 +175,11 @@ def judge(response: requests.Response, uid: str) -> Receipt | None:
     if comment := _comment(answer):
         text = f"{text}: {comment}"
     return Receipt(verdict_of(status), status, text)
+
+
+def _is_whole(response: requests.Response) -> bool:
+    """Whether an answer without content says that it has none: one cut off in its headers does not."""
+    return response.status_code == 204 or any(name in response.headers for name in _LENGTHS)
 
 
 def verdict_of(status: int) -> Verdict:
@@ -208,7 +214,8 @@ def _read(response: requests.Response) -> dict[str, Any]:
             text = response.content.decode("utf-8")
             if "<!" in text:  # entities could grow without limit; no answer needs a declaration
                 return {}
-            return _from_xml(ElementTree.fromstring(text.encode()))  # noqa: S314 - see above
+            # as text, so that an encoding that the answer declares cannot turn other letters into "<!"
+            return _from_xml(ElementTree.fromstring(text))  # noqa: S314 - no declarations
         answer = json.loads(response.content or b"{}")
     except (ValueError, ElementTree.ParseError, RecursionError):
         return {}

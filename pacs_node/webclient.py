@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
+import socket
 import ssl
 import threading
 import time
@@ -23,10 +24,13 @@ import requests
 from dicomweb_client.web import DICOMwebClient
 from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ReadTimeoutError
 
 from config.network import Remote
 from config.settings import DicomSettings
 from pacs_node.carrier import PeerError
+from pacs_node.sockets import sever
 from pacs_node.tls import TlsError, client_context
 
 MAX_ANSWER_BYTES = 32 << 20
@@ -95,6 +99,8 @@ def spoken(where: str) -> Iterator[None]:
     except requests.exceptions.ChunkedEncodingError:
         raise PeerError(f"{where}: the connection was lost") from None
     except requests.exceptions.ConnectionError as error:
+        if isinstance(error.args[0] if error.args else None, ReadTimeoutError):  # in the middle of its answer
+            raise PeerError(f"{where} did not answer in time") from None
         lost = any(word in str(error) for word in ("aborted", "reset", "broken", "Disconnected"))
         raise PeerError(
             f"{where}: the connection was lost" if lost else f"{where} cannot be reached"
@@ -120,7 +126,8 @@ class WebSession(requests.Session):
         self.timeout = (dicom.connection_timeout, dicom.dimse_timeout)
         self.headers["User-Agent"] = "cxr-sr"
         try:
-            self.mount("https://", _SecureAdapter(remote))
+            for scheme in ("https://", "http://"):
+                self.mount(scheme, _SecureAdapter(remote, self.timeout[1]))
         except TlsError as error:
             raise SignInError(str(error)) from error
         self.auth = _sign_in(remote, self)
@@ -170,23 +177,83 @@ def _legible(url: str) -> str:
 
 def _read(response: requests.Response, seconds: float) -> None:
     """Read an answer to its end, within a length and a time."""
-    whole, deadline = bytearray(), time.monotonic() + 4 * seconds
-    with response:
-        for chunk in response.iter_content(_CHUNK):
-            whole += chunk
-            if len(whole) > MAX_ANSWER_BYTES:
-                raise requests.exceptions.ContentDecodingError("the answer is too long")
-            if time.monotonic() > deadline:
-                raise requests.exceptions.ReadTimeout("the answer takes too long")
+    whole, late = bytearray(), threading.Event()
+    try:
+        with response, _cut_off(getattr(response.raw, "wire", None), 4 * seconds, late):
+            for chunk in response.iter_content(_CHUNK):
+                whole += chunk
+                if len(whole) > MAX_ANSWER_BYTES:
+                    raise requests.exceptions.ContentDecodingError("the answer is too long")
+                if late.is_set():
+                    break
+    except (requests.RequestException, OSError):
+        if not late.is_set():
+            raise
+    if late.is_set():
+        raise requests.exceptions.ReadTimeout("the answer takes too long")
     response._content = bytes(whole)
 
 
-class _SecureAdapter(HTTPAdapter):
+@contextmanager
+def _cut_off(wire: socket.socket | None, seconds: float, late: threading.Event) -> Iterator[None]:
+    """End a connection when the block takes longer; time-outs begin anew with each byte that comes."""
+
+    def cut() -> None:
+        late.set()
+        if wire is not None:
+            sever(wire)
+
+    timer = threading.Timer(seconds, cut)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+class BoundedAdapter(HTTPAdapter):
+    """HTTP to peers that may take so many seconds from our last byte to their last header, and no longer."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
+        super().init_poolmanager(*arguments, **options)
+        pools = (HTTPConnectionPool, HTTPSConnectionPool)
+        self.poolmanager.pool_classes_by_scheme = {
+            pool.scheme: _bounded(pool, self._seconds) for pool in pools
+        }
+
+
+def _bounded(pool: type[HTTPConnectionPool], seconds: float) -> type[HTTPConnectionPool]:
+    """The same pool with connections that hang up on a peer which takes longer."""
+    base: Any = pool.ConnectionCls
+
+    class Connection(base):
+        def getresponse(self) -> Any:
+            late, wire = threading.Event(), self.sock
+            try:
+                with _cut_off(wire, seconds, late):
+                    response = super().getresponse()
+            except Exception:
+                if not late.is_set():
+                    raise
+            if late.is_set():  # headers that were cut off look whole to the library
+                raise TimeoutError("timed out") from None
+            response.wire = wire
+            return response
+
+    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+
+
+class _SecureAdapter(BoundedAdapter):
     """HTTPS with the TLS that the settings ask for, whatever the environment says about certificates."""
 
-    def __init__(self, remote: Remote) -> None:
+    def __init__(self, remote: Remote, seconds: float) -> None:
         self._remote = remote
-        super().__init__()
+        super().__init__(seconds)
 
     def _context(self) -> ssl.SSLContext:
         return client_context(self._remote)

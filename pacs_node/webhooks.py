@@ -10,14 +10,17 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
+import ipaddress
 import json
 import random
+import socket
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 import structlog
@@ -32,7 +35,7 @@ from db.feed import Feed
 from db.models import Job, JobEvent
 from db.types import utcnow
 from pacs_node.carrier import PeerError
-from pacs_node.webclient import describe, quiet_libraries, spoken
+from pacs_node.webclient import BoundedAdapter, describe, quiet_libraries, spoken
 
 log = structlog.get_logger(__name__)
 
@@ -127,6 +130,8 @@ class Herald:
     def _tell(self, webhook_id: int) -> None:
         try:
             with requests.Session() as http:
+                for scheme in ("https://", "http://"):
+                    http.mount(scheme, BoundedAdapter(TIMEOUT[1]))
                 for _ in range(AT_ONCE):
                     if self._stop.is_set() or not self._tell_next(http, webhook_id):
                         break
@@ -188,6 +193,8 @@ def post(http: requests.Session, letter: Letter) -> int:
 
     Raises :class:`PeerError` when nobody answers.
     """
+    if is_link_local(letter.url):
+        raise PeerError("the address is link-local: clouds answer their secrets there, so it is never called")
     headers = {
         "Content-Type": "application/json",
         "User-Agent": "cxr-sr",
@@ -200,6 +207,20 @@ def post(http: requests.Session, letter: Letter) -> int:
         )  # fmt: skip
     with contextlib.closing(response):
         return int(response.status_code)
+
+
+def is_link_local(url: str) -> bool:
+    """Whether an address leads to 169.254.0.0/16 or fe80::/10, however it is written or named."""
+    try:
+        parts = urlsplit(url)
+        found = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_STREAM)
+    except (OSError, ValueError):  # nobody there: the call itself will say so
+        return False
+    for *_kind, address in found:
+        host = ipaddress.ip_address(str(address[0]).partition("%")[0])
+        if ((host.version == 6 and getattr(host, "ipv4_mapped", None)) or host).is_link_local:
+            return True
+    return False
 
 
 class _Nobody(AuthBase):

@@ -9,6 +9,7 @@ import contextlib
 import os
 import socket
 import ssl
+import time
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -144,8 +145,10 @@ class SyslogSink:
                 with contextlib.suppress(ssl.SSLEOFError, ssl.SSLZeroReturnError):
                     connection = connection.unwrap()
             connection.shutdown(socket.SHUT_WR)
+            deadline = time.monotonic() + self.seconds
             while connection.recv(4096):
-                pass
+                if time.monotonic() > deadline:  # a time-out begins anew with each byte that comes
+                    raise TimeoutError
         except TimeoutError:
             if not self._told:
                 log.warning("audit.unconfirmed", why="the repository does not end connections")

@@ -3,6 +3,7 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
+import time
 
 import pytest
 from pynetdicom import evt
@@ -182,3 +183,55 @@ def test_connections_that_open_and_close_leave_no_thread_behind(node):
         assert still_receives(node)
     assert eventually(lambda: len(dicom_threads()) <= before)
     assert node.receiver.server.open_connections() == 0
+
+
+@pytest.mark.parametrize("part", [0, 1, 2], ids=["the request", "the command", "the data set"])
+def test_a_session_that_comes_byte_by_byte_is_cut_off_in_its_time(tmp_path, part):
+    """Each byte would begin a time-out anew: what counts is when the PDU began."""
+    dicom = {"network_timeout": 0.5, "acse_timeout": 0.5}
+    with receiving(make_settings(tmp_path, dicom=dicom)) as node:
+        session = recorded_session(node)
+        with socket.create_connection(("127.0.0.1", node.port)) as connection:
+            for pdu in session[:part]:
+                connection.sendall(pdu)
+            ended = False
+            for byte in session[part][:6] + bytes(5000):
+                if _has_ended(connection):
+                    ended = True
+                    break
+                with contextlib.suppress(OSError):
+                    connection.send(bytes([byte]))
+                time.sleep(0.004)
+            assert ended
+        assert eventually(lambda: node.receiver.server.open_connections() == 0)
+        assert node.spooled == []
+        assert still_receives(node)
+
+
+def _has_ended(connection: socket.socket) -> bool:
+    connection.setblocking(False)
+    try:
+        while connection.recv(4096):
+            pass
+        return True
+    except BlockingIOError:
+        return False
+    except ConnectionError:
+        return True
+    finally:
+        connection.setblocking(True)
+
+
+def test_an_abort_in_the_middle_of_a_data_set_leaves_nothing(node):
+    session = recorded_session(node)
+    assert eventually(lambda: node.receiver.server.open_connections() == 0)
+    for ending in (b"\x07\0\0\0\0\x04\0\0\0\0", b""):
+        with socket.create_connection(("127.0.0.1", node.port)) as connection:
+            connection.sendall(session[0])
+            assert connection.recv(4096)
+            connection.sendall(session[1] + session[2][: len(session[2]) // 2 if not ending else None])
+            assert eventually(lambda: node.spooled) or ending
+            connection.sendall(ending)
+        assert eventually(lambda: node.receiver.server.open_connections() == 0)
+        assert node.spooled == []
+    assert still_receives(node)
