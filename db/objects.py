@@ -122,7 +122,7 @@ def new_key(kind: str, suffix: str = "") -> str:
 def file_digest(stream: BinaryIO) -> str:
     """SHA-256 of a stream from where it stands, lowercase hex."""
     digest = hashlib.sha256()
-    while part := stream.read(1 << 20):
+    while part := stream.read(1 << 18):
         digest.update(part)
     return digest.hexdigest()
 

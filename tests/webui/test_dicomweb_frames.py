@@ -172,7 +172,8 @@ def test_a_header_that_lies_about_its_pixels_gets_none(
     cabinet.source(ds)
     ds.Rows = 4000
     with database.write() as session:
-        session.query(Source).one().object_key = cabinet._put(ds).key
+        row, stored = session.query(Source).one(), cabinet._put(ds)
+        row.object_key, row.sha256 = stored.key, stored.sha256
     answer = anna.get(f"{path_of(ds)}/frames/1")
     assert (answer.status_code, answer.get_json()["type"]) == (409, "urn:cxr-sr:problem:pixels-refused")
 

@@ -175,8 +175,9 @@ def test_values_that_break_the_rules_of_their_vr_are_told_as_they_are_written(
     assert odd != whole
     cabinet.store.spool.joinpath("odd.dcm").write_bytes(odd)
     with cabinet.database.write() as session:
-        key = cabinet.store.put(cabinet.store.spool / "odd.dcm", "sources", ".dcm").key
-        session.query(Source).one().object_key = key
+        row = session.query(Source).one()
+        stored = cabinet.store.put(cabinet.store.spool / "odd.dcm", "sources", ".dcm")
+        row.object_key, row.sha256 = stored.key, stored.sha256
     assert metadata(anna, ds)["00281050"] == {"vr": "DS", "Value": ["abcd"]}
 
 
@@ -199,7 +200,8 @@ def put_instead(cabinet: Cabinet, content: bytes) -> None:
     file = cabinet.store.spool / "other.dcm"
     file.write_bytes(content)
     with cabinet.database.write() as session:
-        session.query(Source).one().object_key = cabinet.store.put(file, "sources", ".dcm").key
+        row, stored = session.query(Source).one(), cabinet.store.put(file, "sources", ".dcm")
+        row.object_key, row.sha256 = stored.key, stored.sha256
 
 
 def test_a_header_beyond_the_limits_is_not_read(anna: Person, cabinet: Cabinet) -> None:
