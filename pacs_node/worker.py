@@ -70,6 +70,7 @@ def run(settings: Settings, stop: threading.Event) -> None:
     database = Database(settings.database_url)
     try:
         schema.check(database)
+        installation = schema.installation_uuid(database)  # before anybody is told that this worker is there
         store = store_of(settings)
         _use_threads(settings.enhancer.threads)
         models, gauge, own = Models(settings), Gauge(), {"settings": fingerprint(settings)}
@@ -84,7 +85,6 @@ def run(settings: Settings, stop: threading.Event) -> None:
             )
             gauge.device = info.device
             modelcards.write(settings, database)
-            installation = schema.installation_uuid(database)
             with Tryouts(settings, database, store, examiner, installation).running(stop):
                 worker = Worker(settings, database, store, examiner, models, installation, stop, gauge)
                 worker.report = lambda why: presence.update(degraded=why)
