@@ -74,7 +74,9 @@ def _check_directory(stream: BinaryIO) -> None:
 
 
 def _is_clutter(info: zipfile.ZipInfo) -> bool:
-    """Folders and what operating systems add."""
+    """Folders, what operating systems add, and what has no name."""
+    if not info.filename:  # is_dir() of the library falls over it
+        return True
     parts = info.filename.replace("\\", "/").split("/")
     return info.is_dir() or parts[0] == "__MACOSX" or parts[-1].startswith(".") or parts[-1] == "DICOMDIR"
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import struct
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.faults.sizes import size
 from tests.fuzz.targets import TARGETS
+from webui import archive
 
 INPUTS = size(60, 4000)
 NUMBERS = (
@@ -64,3 +68,20 @@ def test_what_comes_from_outside_is_read_or_refused_as_promised(name):
     for seed in seeds:
         target.run(seed)
     try_it()
+
+
+def test_a_zip_member_without_a_name_is_passed_over():
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("x", b"no name")
+        file.writestr("y", b"a name")
+    content = buffer.getvalue()
+    nameless = bytearray(content)
+    at = content.index(b"PK\x01\x02")  # the directory names each once more, 46 bytes behind its head
+    del nameless[at + 46]
+    nameless[at + 28] = 0
+    end = nameless.rindex(b"PK\x05\x06")
+    (size,) = struct.unpack_from("<I", nameless, end + 12)
+    struct.pack_into("<I", nameless, end + 12, size - 1)
+    found = [member.name for member in archive.members(io.BytesIO(nameless), io.BytesIO, max_bytes=99)]
+    assert found == ["y"]
