@@ -147,9 +147,10 @@ $(RELEASE_TOOLS)/.ready: | $(PY)
 sbom: $(RELEASE_TOOLS)/.ready $(DEPS)
 	@$(WITH_NODE) $(PY) tools/sbom.py --tools $(RELEASE_TOOLS)
 
+# Strict: what the advisories do not know is no proof of anything.
 audit-dependencies: $(RELEASE_TOOLS)/.ready $(DEPS)
-	$(RELEASE_TOOLS)/bin/python -m pip_audit --disable-pip --require-hashes -r requirements/runtime.txt
-	$(RELEASE_TOOLS)/bin/python -m pip_audit --disable-pip --no-deps -r requirements/torch.txt
+	$(RELEASE_TOOLS)/bin/python -m pip_audit --strict --disable-pip --require-hashes -r requirements/runtime.txt
+	$(RELEASE_TOOLS)/bin/python -m pip_audit --strict --disable-pip --no-deps -r requirements/torch.txt
 	cd $(FRONTEND) && $(WITH_NODE) npm audit --package-lock-only
 
 lock: $(DEPS)

@@ -224,7 +224,7 @@ def fixed_ports(settings: Settings) -> dict[str, str]:
 def web_url(settings: Settings, environment: dict[str, str] | None = None) -> str:
     """Where the pages are, for a person on this machine."""
     port = (environment or {}).get("CXR_SR_WEB__PORT", str(settings.web.port))
-    host = settings.web.host if settings.web.host not in {"0.0.0.0", "::"} else socket.gethostname()  # noqa: S104
+    host = settings.web.host if settings.web.host not in {"0.0.0.0", "::"} else socket.gethostname()  # noqa: S104 - a question, no binding
     return f"{'https' if settings.web.tls_cert else 'http'}://{f'[{host}]' if ':' in host else host}:{port}/"
 
 

@@ -1,4 +1,4 @@
-"""Write requirements/runtime.txt and requirements/dev.txt from pyproject.toml.
+"""Write requirements/runtime.txt and requirements/dev.txt from pyproject.toml, and requirements/release.txt.
 
 torch stays out of the locks: it is installed first, by the version in requirements/torch.txt, so that a
 machine can take the build that fits it (CPU, CUDA). What every build of torch needs besides is listed below
@@ -17,6 +17,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LOCKS = ROOT / "requirements"
+
+#: What looks at a release: never in the environment of the project, so never in its locks.
+RELEASE = ["cyclonedx-bom>=7", "pip-audit>=2.9"]
 
 #: What every build of torch requires and pyproject.toml does not name.
 TORCH_NEEDS = ("filelock", "fsspec", "jinja2", "networkx", "setuptools", "sympy", "typing-extensions")
@@ -68,6 +71,7 @@ def main() -> None:
     upgrade = parser.parse_args().upgrade
     compile_lock("runtime.txt", requirements(), constraint=None, upgrade=upgrade)
     compile_lock("dev.txt", requirements("dev"), constraint=LOCKS / "runtime.txt", upgrade=upgrade)
+    compile_lock("release.txt", RELEASE, constraint=None, upgrade=upgrade)
 
 
 if __name__ == "__main__":

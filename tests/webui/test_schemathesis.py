@@ -23,7 +23,7 @@ from webui.app import create_app
 from webui.services import KEY
 
 SEED = 8
-EXAMPLES = size(2, 25)
+EXAMPLES = size(2, 10)
 """Inputs tried of each operation beside those that the document's schemas are covered by."""
 WHO = 4242
 """Number of the asking user and token: ones that random numbers do not shut out."""

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
+import requests
 from sqlalchemy import func, select, update
 
 from db import Database, retention
@@ -21,7 +22,8 @@ from db.desk import Webhook, WebhookCall
 from db.models import AuditEvent, JobEvent
 from db.objects import ObjectStore
 from db.types import utcnow
-from pacs_node.webhooks import Herald, backoff, sign
+from pacs_node.carrier import PeerError
+from pacs_node.webhooks import Herald, Letter, backoff, is_link_local, post, sign
 from tests.webui import jobs
 from tests.webui.conftest import Person, dicom
 
@@ -466,3 +468,27 @@ def test_the_page_says_what_is_wrong_and_keeps_what_was_typed(root: Person) -> N
 
 def test_the_page_is_for_administrators(anna: Person) -> None:
     assert anna.get("/admin/webhooks").status_code == 403
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://169.254.169.254/latest/meta-data",
+        "http://2852039166/",
+        "http://0xa9fea9fe:8080/",
+        "http://169.254.1/",
+        "https://[fe80::1]/",
+        "http://[::ffff:169.254.169.254]/",
+    ],
+)
+def test_where_clouds_keep_their_secrets_nobody_is_called(url: str) -> None:
+    assert is_link_local(url)
+    call = WebhookCall(id=1, webhook_id=1, job_state="test", attempts=0)
+    with requests.Session() as http, pytest.raises(PeerError, match="link-local"):
+        post(http, Letter(call, url, "secret", b"{}"))
+
+
+def test_other_addresses_of_the_house_are_called() -> None:
+    assert not any(
+        map(is_link_local, ("http://127.0.0.1:1/", "http://10.0.0.1/", "http://[::1]/", "http:///"))
+    )
