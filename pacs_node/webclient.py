@@ -233,15 +233,18 @@ def _bounded(pool: type[HTTPConnectionPool], seconds: float) -> type[HTTPConnect
 
     class Connection(base):
         def getresponse(self) -> Any:
-            late, wire = threading.Event(), self.sock
+            late, wire, response = threading.Event(), self.sock, None
             try:
                 with _cut_off(wire, seconds, late):
                     response = super().getresponse()
             except Exception:
                 if not late.is_set():
                     raise
-            if late.is_set():  # headers that were cut off look whole to the library
+            if response is None:
                 raise TimeoutError("timed out") from None
+            if late.is_set():  # headers that were cut off look whole to the library
+                response.close()
+                raise TimeoutError("timed out")
             response.wire = wire
             return response
 
