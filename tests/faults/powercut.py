@@ -72,7 +72,7 @@ def after_cuts(
         disk = replay.until(cut)
         for kind, seed in lucks:
             shutil.rmtree(target, ignore_errors=True)
-            target.mkdir()
+            target.mkdir(parents=True)
             lay_out(disk, target, Luck(kind, hash((cut, seed))))
             yield cut, f"{kind}, seed {seed}", target
     shutil.rmtree(target, ignore_errors=True)

@@ -236,7 +236,9 @@ def test_the_recording_is_whole(recording, tmp_path):
 def left(tmp_path) -> Iterator[Path]:
     """Where what is left is laid out, hundreds of times: in memory where there is room."""
     memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else tmp_path) as folder:
+    with tempfile.TemporaryDirectory(
+        prefix="cxr-sr-cut-", dir=memory if os.access(memory, os.W_OK) else tmp_path
+    ) as folder:
         yield Path(folder) / "left"
 
 
