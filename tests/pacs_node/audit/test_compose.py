@@ -309,6 +309,22 @@ def test_what_was_lost_is_told(database, composer):
     assert root.find(".//EventTypeCode").get("csd-code") == "110133"
 
 
+def test_a_seal_of_the_trail_carries_its_digest_to_the_repository(database, composer):
+    said = {"seal": 7, "digest": "ab" * 32}
+    root = told(database, composer, "audit.seal", actor="scheduler", object_type="audit", detail=said)
+    assert event(root) == ("110101", "R", "0")
+    detail = root.find(".//ParticipantObjectDetail").get("value")
+    assert said["digest"] in base64.b64decode(detail).decode()
+    assert people(root) == ["scheduler"]
+
+
+@pytest.mark.parametrize("action", ["audit.export", "audit.verify"])
+def test_who_reads_the_whole_trail_is_told(database, composer, action):
+    root = told(database, composer, action, address="192.0.2.1", outcome="failure")
+    assert event(root) == ("110101", "R", "4")
+    assert people(root) == ["anna@node-7"]
+
+
 def test_a_word_that_nobody_knows_is_not_told(database, composer):
     assert told(database, composer, "destination.echo", object_type="destination", object_id="pacs") is None
     assert told(database, composer, "something.else") is None
