@@ -62,6 +62,7 @@ def patient(tmp_path, recorder) -> Iterator[Node]:
     made.close()
 
 
+@pytest.mark.faults
 def test_a_lock_of_another_program_is_answered_with_a700_and_left_behind(patient: Node, small_image):
     node = patient
     begin(node)
