@@ -26,6 +26,8 @@ from db.people import Role
 
 AT_ONCE = 8
 """Logins that may ask at once: a slow directory must not hold every thread of the pages."""
+TURN_SECONDS = 1.0
+"""How long another waits for its turn."""
 
 IN_CHAIN = "1.2.840.113556.1.4.1941"
 """LDAP_MATCHING_RULE_IN_CHAIN of Active Directory: membership through groups in groups."""
@@ -75,7 +77,7 @@ class Directory:
             not name or not password
         ):  # a bind without a password succeeds (RFC 4513, 5.1.2) and proves nothing
             raise WrongPassword
-        if not self._turns.acquire(timeout=self.settings.timeout):
+        if not self._turns.acquire(timeout=TURN_SECONDS):
             raise DirectoryDown("too many logins wait for it")
         try:
             return self._guarded(lambda: self._find(name, password))

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from threading import Lock
+from threading import BoundedSemaphore, Lock
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -40,6 +40,10 @@ BEGUN_SECONDS = 600
 """How long somebody may take at the provider."""
 LEEWAY_SECONDS = 60
 """By how much the clocks may differ."""
+AT_ONCE = 8
+"""Sign-ins that may speak to the provider at once: a slow one must not hold every thread of the pages."""
+TURN_SECONDS = 1.0
+"""How long another waits for its turn."""
 MOST_BYTES = 1 << 20
 """Of an answer of the provider."""
 _BASIC = "client_secret_basic"
@@ -82,6 +86,7 @@ class Provider:
         self.settings = settings
         self.clock = clock
         self._lock = Lock()
+        self._turns = BoundedSemaphore(AT_ONCE)
         self._document: dict[str, Any] = {}
         self._keys: KeySet | None = None
         self._until = float("-inf")
@@ -129,6 +134,16 @@ class Provider:
         if id_token:
             asked["id_token_hint"] = id_token
         return address + ("&" if "?" in address else "?") + urlencode(asked)
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Held while somebody waits for the provider. Raises :class:`ProviderDown`."""
+        if not self._turns.acquire(timeout=TURN_SECONDS):
+            raise ProviderDown("too many sign-ins wait for it")
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def check(self) -> str:
         """What the provider offers. Raises :class:`ProviderDown`."""

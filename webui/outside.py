@@ -52,7 +52,8 @@ def start() -> AnyResponse:
     if wait:
         return _refused(Outcome(refusal=Refusal.THROTTLED, wait=wait), target)
     try:
-        url, begun = provider.begin(address_of("oidc.back"), target, again="again" in request.args)
+        with provider.turn():
+            url, begun = provider.begin(address_of("oidc.back"), target, again="again" in request.args)
         sealed = provider.seal(begun)
     except ProviderDown as error:
         log.error("the sign-in service is of no use", reason=str(error))
@@ -74,7 +75,8 @@ def back() -> AnyResponse:
     if "error" in request.args or not code:  # its own words are not repeated: anybody can write them there
         return _refused(Outcome(refusal=Refusal.ABORTED), begun.next)
     try:
-        proof = provider.finish(begun, address_of("oidc.back"), code)
+        with provider.turn():
+            proof = provider.finish(begun, address_of("oidc.back"), code)
     except ProviderDown as error:
         log.error("the sign-in service is of no use", reason=str(error))
         return _refused(Outcome(refusal=Refusal.DOWN), begun.next)

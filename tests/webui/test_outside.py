@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -99,7 +100,10 @@ def reasons(database: Database) -> list[tuple[str, str, str]]:
 
 def test_the_ordinary_way_at_a_provider_of_others(visit: Maker, database: Database) -> None:
     with provider_of_others() as issuer:
-        claims: dict[str, Any] = {"preferred_username": "mira", "realm_access": {"roles": ["offline_access", "chiefs"]}}
+        claims: dict[str, Any] = {
+            "preferred_username": "mira",
+            "realm_access": {"roles": ["offline_access", "chiefs"]},
+        }
         requests.put(f"{issuer}/users/m-1", json=claims, timeout=30).raise_for_status()
         person = visit(issuer, roles_claim="realm_access.roles")
         url = begin(person, "/login/oidc?next=/system")
@@ -251,6 +255,7 @@ def _with(**changes: object) -> Callable[..., None]:
         pytest.param(_with(exp=None), id="never expires"),
         pytest.param(_with(iat=int(NOW) + 86_400), id="from tomorrow"),
         pytest.param(_with(aud="another client"), id="for another client"),
+        pytest.param(_with(aud="another client", azp=CLIENT), id="for another client, by way of us"),
         pytest.param(_with(aud=[CLIENT, "another client"]), id="for several and nobody authorised"),
         pytest.param(_with(azp="another client"), id="authorised for another"),
         pytest.param(_with(iss="https://evil.example"), id="of another issuer"),
@@ -593,3 +598,17 @@ def test_two_first_sign_ins_at_once_make_one_account(
     assert sign_in(person).status_code == 303
     assert lost
     assert replace(lost[0], name="other").identity == lost[0].identity
+
+
+def test_a_provider_that_hangs_holds_few_threads_and_local_accounts_log_in(
+    visit: Maker, provider: OwnProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(oidc, "TURN_SECONDS", 0.01)
+    person = visit()
+    here = person.client.application.extensions[KEY]
+    with ExitStack() as busy:
+        for _ in range(oidc.AT_ONCE):
+            busy.enter_context(here.provider.turn())
+        assert person.get("/login/oidc").status_code == 503
+        assert person.login("anna").status_code == 303
+    assert Person(person.client.application.test_client()).get("/login/oidc").status_code == 303
