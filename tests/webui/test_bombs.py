@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 import pytest
+from pydicom.dataelem import RawDataElement
+from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag
 
 from db.objects import ObjectStore
 from tests.pacs_node.bombs import BOMBS
@@ -53,3 +56,10 @@ def test_an_item_without_end_is_unreadable(tmp_path):
     path = BOMBS["an item without end"].write(tmp_path / "a")
     with path.open("rb") as stream, pytest.raises(header.Unreadable):
         header.study_of(stream)
+
+
+def test_an_element_of_no_vr_at_all_is_left_out_of_what_is_shown():
+    ds = Dataset()
+    tag = BaseTag(0x00540220)
+    ds[tag] = RawDataElement(tag, "0x53 0xbf", 9, None, 0, False, True)
+    assert jsonmodel.attribute(ds, tag) is None

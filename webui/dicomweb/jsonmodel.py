@@ -12,7 +12,7 @@ from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filewriter import correct_ambiguous_vr_element
 from pydicom.tag import BaseTag
-from pydicom.valuerep import AMBIGUOUS_VR, BYTES_VR
+from pydicom.valuerep import AMBIGUOUS_VR, BYTES_VR, STANDARD_VR
 
 from webui.dicomweb.header import BULK_BYTES, PIXEL_DATA, Header
 
@@ -22,6 +22,7 @@ Uri = Callable[[str], str]
 
 _WORDS = {"OW": "<u2", "OL": "<u4", "OF": "<u4", "OD": "<u8", "OV": "<u8"}
 _NUMBERS = {"DS", "IS"}
+_VRS = {str(vr) for vr in STANDARD_VR}
 
 
 def of_header(header: Header, uri: Uri) -> Model:
@@ -67,15 +68,16 @@ def _attributes(ds: Dataset, uri: Uri, path: str, little: bool) -> Iterator[tupl
 
 
 def _one(ds: Dataset, tag: BaseTag, uri: Uri, path: str, little: bool) -> Iterator[tuple[str, Model]]:
-    raw: Any = ds.get_item(tag)
+    raw: Any = None
     name = f"{tag:08X}"
     try:
+        raw = ds.get_item(tag)
         element = ds[tag]
         if element.VR in AMBIGUOUS_VR:
             element = cast(DataElement, correct_ambiguous_vr_element(element, ds, little))
         yield name, _model(element, uri, f"{path}{name}", little)
     except Exception:  # noqa: BLE001 - pydicom raises anything for odd values
-        if isinstance(raw, RawDataElement) and raw.VR not in (None, "SQ"):
+        if isinstance(raw, RawDataElement) and raw.VR is not None and raw.VR in _VRS - {"SQ"}:
             yield name, _as_text(raw)
 
 
