@@ -232,7 +232,7 @@ def _look(story: Story, session: requests.Session, base: str) -> None:
     with story.node.database.read() as reading:
         jobs = list(reading.scalars(select(Job.id)))
         story.jobs = list(reading.scalars(select(Job.state)))
-    asked = [("GET", f"/{path}", {}) for path in PAGES]
+    asked: list[tuple[str, str, dict[str, Any]]] = [("GET", f"/{path}", {}) for path in PAGES]
     asked += [("GET", path.format(job), {}) for job in jobs for path in OF_JOB]
     asked += [
         ("POST", "/queue", {"data": {"text": f"{MARK}name"}}),
@@ -326,7 +326,7 @@ def test_no_name_and_no_identifier_leaves_the_node_where_others_read(story: Stor
 
 def test_what_the_database_keeps_for_long_names_nobody(story: Story) -> None:
     """Audit trail, events, logs of jobs, alerts, calls of webhooks: all but what images are known by."""
-    found = {}
+    found: dict[str, str] = {}
     with story.node.database.read() as session:
         tables = inspect(session.connection()).get_table_names()
         for name in set(tables) - BELONGS:

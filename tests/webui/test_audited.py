@@ -279,7 +279,7 @@ CALLS: list[tuple[str, str, str, dict[str, Any]]] = [
 def test_what_is_looked_at_taken_and_changed_is_told_with_who_and_whence(
     quick: None, database: Database, root: Person, ward: dict[str, int]
 ) -> None:
-    missing = []
+    missing: list[tuple[str, object, object]] = []
     for method, path, action, sent in CALLS:
         before = newest(database)
         answer = (root.get if method == "get" else root.post)(path.format(**ward), **filled(sent, ward))
