@@ -153,7 +153,10 @@ def trail() -> Response:
 
 @blueprint.get("/audit/export")
 @auth.role("admin")
-@operation("Export the audit trail", tag="administration", query=ExportQuery, answers={200: "text/csv"})
+@operation(
+    "Export the audit trail", tag="administration", query=ExportQuery,
+    answers={200: "text/csv, application/x-ndjson"},
+)  # fmt: skip
 def export() -> Response:
     """Everything that fits, newest first: as CSV, or with `format=json` an object a line
     (`application/x-ndjson`)."""

@@ -39,6 +39,7 @@ _EVENT = (
 TEXTS: dict[str, Any] = {
     "text/event-stream": f"retry: 2000\n: welcome\n\nid: 815\nevent: job\ndata: {_EVENT}\n\n",
     "text/csv": "job,reader,verdict,note,at\r\n4711,anna,good,,2026-03-23T14:05:00Z\r\n",
+    "application/x-ndjson": '{"id":9,"at":"2026-03-23T14:05:00Z","actor":"anna","action":"job.retry"}\n',
     "text/plain": '# TYPE cxr_sr_jobs gauge\ncxr_sr_jobs{state="queued"} 3.0\n',
     "application/dicom+json": [
         {

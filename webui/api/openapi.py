@@ -214,12 +214,8 @@ def _answer(
 ) -> dict[str, Any]:  # fmt: skip
     found: dict[str, Any] = {"description": "Done." if what is None else "The answer."}
     if isinstance(what, str):
-        textual = what.startswith("text/")
-        content: dict[str, Any] = {"schema": {"type": "string"} if textual else {}}
-        text = TEXTS.get(rule.endpoint, TEXTS.get(what))
-        if text is not None:
-            content["example"] = text
-        found |= {"description": "The content.", "content": {what: content}}
+        kinds = what.split(", ")  # one, or that which the query asks for
+        found |= {"description": "The content.", "content": {kind: _bytes(rule, kind) for kind in kinds}}
     elif what is not None:
         found["content"] = {"application/json": _content(what, schemas)}
     named = ["RateLimit-Policy", "RateLimit"] if access != auth.PUBLIC else []
@@ -227,6 +223,13 @@ def _answer(
     if named:
         found["headers"] = {name: {"$ref": f"#/components/headers/{name}"} for name in named}
     return found
+
+
+def _bytes(rule: Rule, kind: str) -> dict[str, Any]:
+    """Content of a media type that no model describes."""
+    content: dict[str, Any] = {"schema": {"type": "string"} if kind.startswith("text/") else {}}
+    text = TEXTS.get(rule.endpoint, TEXTS.get(kind))
+    return content if text is None else content | {"example": text}
 
 
 def _content(model: type[BaseModel], schemas: dict[type[BaseModel], Any]) -> dict[str, Any]:

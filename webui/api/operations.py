@@ -21,8 +21,8 @@ Model = TypeVar("Model", bound=BaseModel)
 class Operation:
     """A row of the table of routes.
 
-    `answers`: status to a model (JSON), a media type (bytes), or None (no body). `problems`: statuses beside
-    the usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
+    `answers`: status to a model (JSON), a media type or several with commas (bytes), or None (no body).
+    `problems`: statuses beside the usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
     """
 
     summary: str
