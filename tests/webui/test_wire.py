@@ -23,6 +23,7 @@ from cryptography.x509.oid import NameOID
 
 from config import Settings
 from config.settings import WebSettings
+from db import Database, people
 from tests.webui.conftest import PASSWORD, Running
 from webui import wire
 
@@ -367,6 +368,23 @@ def test_headers_that_pass_for_a_proxys_are_no_use_to_strangers(running: Running
     assert b"evil" not in heard
     assert b"Strict-Transport-Security" not in heard
     assert b"Location: /login?next=%2Fqueue" in heard
+
+
+def test_a_body_without_a_length_is_held_to_the_limit_of_small_requests(
+    running: Running, database: Database
+) -> None:
+    """Chunked bodies state none; where no files are taken a request may have a megabyte."""
+    with database.write() as session:
+        anna = people.named(session, "anna")
+        assert anna is not None
+        bearer = people.create_token(session, anna, "script")[0]
+    for size, status in ((1 << 16, 422), (4 << 20, 413)):
+        body = b'{"patient": "' + b"x" * size + b'"}'
+        with closing(_http(running)) as connection:
+            headers = {"Content-Type": "application/json", "Authorization": f"Bearer {bearer}"}
+            with suppress(ConnectionError):  # the rest is not read
+                connection.request("POST", "/api/v1/jobs/search", iter([body]), headers, encode_chunked=True)
+            assert connection.getresponse().status == status
 
 
 # TLS

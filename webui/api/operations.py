@@ -10,7 +10,7 @@ from flask import Response, request
 from pydantic import BaseModel, ValidationError
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
-from webui.errors import Invalid, Unsupported
+from webui.errors import Invalid, TooLarge, Unsupported
 
 _OPERATION = "cxr_sr_operation"
 View = TypeVar("View", bound=Callable[..., Any])
@@ -22,7 +22,7 @@ class Operation:
     """A row of the table of routes.
 
     `answers`: status to a model (JSON), a media type or several with commas (bytes), or None (no body).
-    `problems`: statuses beside the usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
+    `problems`: those beside the usual ones (400, 401, 403, 404, 422, 500) that are answered as problem+json.
     """
 
     summary: str
@@ -73,6 +73,9 @@ def read_query(model: type[Model], values: Mapping[str, str] | None = None) -> M
 
 def read_body(model: type[Model]) -> Model:
     """The JSON body as `model`; an empty body is an empty object."""
+    most = request.max_content_length
+    if request.content_length is None and most is not None and len(request.get_data()) >= most:
+        raise TooLarge("The request is larger than allowed.")  # chunks: werkzeug cuts them at the limit
     try:
         data = request.get_json() if request.content_length or request.is_json else {}
     except (BadRequest, UnsupportedMediaType) as error:
