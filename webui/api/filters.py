@@ -58,7 +58,9 @@ class Paged(BaseModel):
     def _known(cls, value: Any) -> str | None:
         if value is None or value == "":
             return None
-        return str(Cursor.parse(str(value)))
+        if not isinstance(value, str):
+            raise ValueError("must be `next` of the page before")
+        return str(Cursor.parse(value))
 
     @property
     def after(self) -> Cursor | None:
