@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import logging
-import socket
 import ssl
 import threading
 import time
@@ -22,15 +21,13 @@ from urllib.parse import quote_plus
 
 import requests
 from dicomweb_client.web import DICOMwebClient
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase, HTTPBasicAuth
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import ReadTimeoutError
 
 from config.network import Remote
 from config.settings import DicomSettings
 from pacs_node.carrier import PeerError
-from pacs_node.sockets import sever
+from pacs_node.patience import BoundedAdapter, cut_off
 from pacs_node.tls import TlsError, client_context
 
 MAX_ANSWER_BYTES = 32 << 20
@@ -179,7 +176,7 @@ def _read(response: requests.Response, seconds: float) -> None:
     """Read an answer to its end, within a length and a time."""
     whole, late = bytearray(), threading.Event()
     try:
-        with response, _cut_off(getattr(response.raw, "wire", None), 4 * seconds, late):
+        with response, cut_off(getattr(response.raw, "wire", None), 4 * seconds, late):
             for chunk in response.iter_content(_CHUNK):
                 whole += chunk
                 if len(whole) > MAX_ANSWER_BYTES:
@@ -192,63 +189,6 @@ def _read(response: requests.Response, seconds: float) -> None:
     if late.is_set():
         raise requests.exceptions.ReadTimeout("the answer takes too long")
     response._content = bytes(whole)
-
-
-@contextmanager
-def _cut_off(wire: socket.socket | None, seconds: float, late: threading.Event) -> Iterator[None]:
-    """End a connection when the block takes longer; time-outs begin anew with each byte that comes."""
-
-    def cut() -> None:
-        late.set()
-        if wire is not None:
-            sever(wire)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-class BoundedAdapter(HTTPAdapter):
-    """HTTP to peers that may take so many seconds from our last byte to their last header, and no longer."""
-
-    def __init__(self, seconds: float) -> None:
-        self._seconds = seconds
-        super().__init__()
-
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        pools = (HTTPConnectionPool, HTTPSConnectionPool)
-        self.poolmanager.pool_classes_by_scheme = {
-            pool.scheme: _bounded(pool, self._seconds) for pool in pools
-        }
-
-
-def _bounded(pool: type[HTTPConnectionPool], seconds: float) -> type[HTTPConnectionPool]:
-    """The same pool with connections that hang up on a peer which takes longer."""
-    base: Any = pool.ConnectionCls
-
-    class Connection(base):
-        def getresponse(self) -> Any:
-            late, wire, response = threading.Event(), self.sock, None
-            try:
-                with _cut_off(wire, seconds, late):
-                    response = super().getresponse()
-            except Exception:
-                if not late.is_set():
-                    raise
-            if response is None:
-                raise TimeoutError("timed out") from None
-            if late.is_set():  # headers that were cut off look whole to the library
-                response.close()
-                raise TimeoutError("timed out")
-            response.wire = wire
-            return response
-
-    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
 
 
 class _SecureAdapter(BoundedAdapter):

@@ -35,7 +35,8 @@ from db.feed import Feed
 from db.models import Job, JobEvent
 from db.types import utcnow
 from pacs_node.carrier import PeerError
-from pacs_node.webclient import BoundedAdapter, describe, quiet_libraries, spoken
+from pacs_node.patience import BoundedAdapter
+from pacs_node.webclient import describe, quiet_libraries, spoken
 
 log = structlog.get_logger(__name__)
 

@@ -16,7 +16,7 @@ from config.settings import AuditSettings
 from db.desk import WebhookCall
 from db.objects import LocalStore
 from db.states import DeliveryState
-from pacs_node import webclient, webhooks
+from pacs_node import patience, webhooks
 from pacs_node.audit import sinks
 from pacs_node.carrier import PeerError
 from tests.faults.strange import Behaviour, Wire, strange
@@ -196,7 +196,7 @@ def test_an_object_whose_fate_is_unknown_is_stored_again_with_the_same_bytes(
 def test_a_webhook_receiver_that_drips_costs_its_time_alone():
     letter = webhooks.Letter(call=WebhookCall(), url="", secret="a secret", body=b"{}")
     with strange(dripping_headers_alone) as peer, requests.Session() as http:
-        http.mount("http://", webclient.BoundedAdapter(SHORT))
+        http.mount("http://", patience.BoundedAdapter(SHORT))
         with pytest.raises(PeerError, match="did not answer in time"):
             webhooks.post(http, dataclasses.replace(letter, url=f"http://127.0.0.1:{peer.port}/"))
 
