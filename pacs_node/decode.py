@@ -229,13 +229,13 @@ def _colours(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[
 
 def _compressed(ds: Dataset, codec: codecs.Codec, fmt: PixelFormat) -> npt.NDArray[Any]:
     _check_stream(ds, codec, fmt)
-    failure: Exception | None = None
+    failure: BaseException | None = None
     for name in codec.installed:
         try:
             container = _DECODERS[name](ds, codec, fmt)
-        except MemoryError:
+        except (MemoryError, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # noqa: BLE001 - decoders raise anything; the next one may manage
+        except BaseException as error:  # noqa: BLE001 - they raise anything, and panic; the next may manage
             failure = error
             continue
         if container.shape == _shape(fmt):

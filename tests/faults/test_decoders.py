@@ -4,6 +4,7 @@ ends in an image or a reason, or the child ends; never in an error of ours, a ha
 from __future__ import annotations
 
 import json
+import os
 import random
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from tests import dicom_variants as variants
 from tests.faults.sizes import size
 from tests.peers import ROOT
 
-INPUTS = size(5, 400)
+INPUTS = int(os.environ.get("DECODER_INPUTS", size(5, 400)))
 """Damaged objects of each transfer syntax."""
 ADDRESS_SPACE = 1 << 30
 PEAK_MIB = 400

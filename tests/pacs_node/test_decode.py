@@ -165,3 +165,18 @@ def test_an_unknown_transfer_syntax_is_refused():
         decode.decode(variants.cr(), "1.2.840.10008.1.2.4.100")
 
     assert refused.value.refusal.reason is Reason.UNKNOWN_SYNTAX
+
+
+def test_a_decoder_that_panics_leaves_its_turn_to_the_next(monkeypatch):
+    class PanicException(BaseException):  # as those written in Rust raise it
+        pass
+
+    def panic(*_):
+        raise PanicException
+
+    ds = variants.encoded(variants.cr(), codecs.RLE_LOSSLESS)
+    monkeypatch.setitem(decode._DECODERS, "rle", panic)
+    assert decode.decode(ds, codecs.RLE_LOSSLESS).values.max() == 4095
+    monkeypatch.setitem(decode._DECODERS, codecs.PYDICOM, panic)
+    with pytest.raises(Refused, match="could not be decoded"):
+        decode.decode(ds, codecs.RLE_LOSSLESS)

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.tag import BaseTag
 
 from db.objects import ObjectStore
-from tests.pacs_node.bombs import BOMBS
+from tests.pacs_node.bombs import BOMBS, spliced
 from webui.dicomweb import header, jsonmodel
 
 NAMES = [
@@ -63,3 +63,10 @@ def test_an_element_of_no_vr_at_all_is_left_out_of_what_is_shown():
     tag = BaseTag(0x00540220)
     ds[tag] = RawDataElement(tag, "0x53 0xbf", 9, None, 0, False, True)
     assert jsonmodel.attribute(ds, tag) is None
+
+
+def test_a_study_uid_of_no_vr_at_all_is_unreadable(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(spliced(b"").replace(b"\x20\x00\x0d\x00UI", b"\x20\x00\x0d\x00U@"))
+    with path.open("rb") as stream, pytest.raises(header.Unreadable):
+        header.study_of(stream)

@@ -51,7 +51,10 @@ PIXEL_DATA = BaseTag(0x7FE00010)
 _PIXEL_GROUP = 0x7FE0
 _UNDEFINED = 0xFFFFFFFF
 _ITEM = b"\xfe\xff\x00\xe0"
-_DAMAGE = (struct.error, EOFError, RecursionError, ValueError, LookupError, TypeError, zlib.error)
+_DAMAGE = (
+    struct.error, EOFError, RecursionError, ValueError, LookupError, TypeError, zlib.error,
+    NotImplementedError,
+)  # fmt: skip
 _WORDS = {"OW": 2, "US": 2, "SS": 2, "OL": 4, "OF": 4, "OD": 8, "OV": 8}
 
 config.settings.reading_validation_mode = config.IGNORE  # values of others break rules; that is no news here
