@@ -76,6 +76,7 @@ def test_an_image_that_finds_no_room_is_done_in_parts_and_the_job_tells(tmp_path
     assert [why is None for why in told] == [False, True], "degraded, and well again with the next image"
 
 
+@pytest.mark.faults
 def test_an_image_for_which_there_is_no_room_at_all_is_done_by_the_processor_to_the_same_values(
     tmp_path, model_file
 ):
@@ -151,6 +152,7 @@ def checkers(value: float) -> Generator:
     return Checkers(4, 1)
 
 
+@pytest.mark.faults
 def test_a_model_that_is_gone_or_damaged_is_said_and_used_when_it_is_back(tmp_path, model_file):
     """A rule's own model, asked for first when an image needs it."""
     path, good = tmp_path / "own.safetensors", model_file.read_bytes()
@@ -173,6 +175,7 @@ def test_a_model_that_is_gone_or_damaged_is_said_and_used_when_it_is_back(tmp_pa
         assert clinic.serve(image(2)).state == JobState.DELIVERING, "what is loaded is held"
 
 
+@pytest.mark.faults
 def test_a_worker_without_its_model_says_so_and_begins_when_it_is_there(tmp_path, model_file, monkeypatch):
     monkeypatch.setattr(worker_module, "_MODEL_PAUSE", 0.1)
     path = tmp_path / "own.safetensors"

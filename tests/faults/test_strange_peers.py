@@ -302,8 +302,8 @@ ROWS = [
 
 
 FEW = {
-    half_an_acceptance, acceptance_of_nonsense, silent_after_the_data_set, trickling_answer, endless_data_set,
-    huge_pdu, abort_after_the_data_set, reset_in_the_middle, no_pdu, command_of_nonsense, wrong_message_id,
+    half_an_acceptance, acceptance_of_nonsense, silent_after_the_data_set, endless_data_set, huge_pdu,
+    abort_after_the_data_set, command_of_nonsense,
 }  # fmt: skip
 """Those that `make test` tries, too."""
 
