@@ -92,6 +92,12 @@ def read(path: Path, *, max_pixels: int = MAX_PIXELS) -> tuple[Dataset, str, Ref
         syntax = "1.2.840.10008.1.2" if implicit else f"1.2.840.10008.1.2.{1 if little else 2}"
     if "SOPClassUID" not in ds and "PixelData" not in ds:
         raise Refused(Reason.UNREADABLE, "The file is DICOM but holds no image object.")
+    try:
+        ds.get("PixelData")
+    except MemoryError:
+        raise
+    except Exception as error:  # a VR that does not exist
+        raise Refused(Reason.UNREADABLE, "The pixels of the object cannot be read.") from error
     return ds, syntax, excess
 
 

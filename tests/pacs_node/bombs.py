@@ -289,6 +289,10 @@ BOMBS: dict[str, Bomb] = {
     ),
     "pixels of 2 GiB announced": Bomb(lambda: _cut_pixels(0x80000000), ("truncated",), "ends early"),
     "pixels of 4 GiB announced": Bomb(lambda: _cut_pixels(0xFFFFFFFE), ("truncated",), "ends early"),
+    "pixels of no VR at all": Bomb(
+        lambda: spliced(b"").replace(b"\xe0\x7f\x10\x00OW", b"\xe0\x7f\x10\x00O\xe0"),
+        ("unreadable", "truncated"),
+    ),
     "pixels of a few bytes announced": Bomb(lambda: _cut_pixels(64), ("truncated", "unreadable")),
     "a private element of 2 GiB announced": Bomb(
         lambda: spliced(PRIVATE + head(0x0009, 0x1001, b"OB", 0x80000000)), ("truncated",), "ends early"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from pacs_node import examine
-from pacs_node.errors import Refused
+from pacs_node import examine, reading
+from pacs_node.errors import Reason, Refused
 from pacs_node.examine import Examiner, Limits
 from tests.faults.sizes import LONG
-from tests.pacs_node.bombs import BOMBS, MAX_PIXELS
+from tests.pacs_node.bombs import BOMBS, MAX_PIXELS, spliced
 from tests.pacs_node.test_examine import CONTEXT
 from tests.peers import ROOT
 
@@ -103,3 +103,15 @@ def test_a_bomb_costs_whoever_asks_the_child_little(tmp_path, name):
             reason = refused.refusal.reason.value
     assert reason in BOMBS[name].expected
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 80_000  # KiB
+
+
+def test_pixels_of_no_vr_at_all_are_unreadable(tmp_path):
+    content = spliced(b"")
+    at = content.index(b"\xe0\x7f\x10\x00OW")
+    size = len(content) - at - 12
+    path = tmp_path / "a"
+    head = content[: at + 4] + b"O\xe0" + size.to_bytes(2, "little")
+    path.write_bytes(head + content[at + 12 :])
+    with pytest.raises(Refused) as caught:
+        reading.read(path)
+    assert caught.value.refusal.reason in (Reason.UNREADABLE, Reason.TRUNCATED)
