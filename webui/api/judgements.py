@@ -17,7 +17,7 @@ from db.judgements import Filter, Judged
 from webui import auth
 from webui.api.jobs import find
 from webui.api.operations import answer, operation, read_body, read_query
-from webui.api.values import Day
+from webui.api.values import Day, Number
 from webui.errors import Conflict, NotFound
 from webui.security import client_address
 from webui.services import services
