@@ -26,7 +26,7 @@ blueprint = Blueprint("judgements", __name__)
 
 Verdict = Literal["good", "bad", "invented"]
 Note = Annotated[str, StringConstraints(strip_whitespace=True, max_length=judgements.LONGEST_NOTE)]
-Side = Annotated[int, Field(ge=0, lt=1 << 16)]
+Side = Annotated[Number, Field(ge=0, lt=1 << 16)]
 
 
 class Region(BaseModel):
@@ -36,8 +36,8 @@ class Region(BaseModel):
 
     x: Side
     y: Side
-    width: Annotated[int, Field(ge=1, lt=1 << 16)]
-    height: Annotated[int, Field(ge=1, lt=1 << 16)]
+    width: Annotated[Number, Field(ge=1, lt=1 << 16)]
+    height: Annotated[Number, Field(ge=1, lt=1 << 16)]
 
 
 class NewJudgement(BaseModel):
