@@ -139,9 +139,11 @@ def explain(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     if room == "sqlalchemy":
+        from sqlalchemy.exc import SQLAlchemyError
+
         from db.trouble import Trouble, advice, trouble
 
-        if trouble(error) is not Trouble.OTHER:
+        if isinstance(error, SQLAlchemyError) and trouble(error) is not Trouble.OTHER:
             return advice(error)
         cause = getattr(error, "orig", None) or error
         return f"the database cannot be used: {_one_line(cause)}; check database.url and `cxr-sr doctor`"

@@ -193,9 +193,7 @@ def register(app: Flask) -> None:
     @app.errorhandler(ObjectDamaged)
     def _damaged(error: ObjectDamaged) -> Response:
         log.error("object damaged", incident=_incident(error), detail=str(error))
-        detail = _(
-            "The object is damaged and is not handed out; an administrator finds it in the log."
-        )
+        detail = _("The object is damaged and is not handed out; an administrator finds it in the log.")
         return respond(ApiProblem(detail, status=500, kind="object-damaged"))
 
     @app.errorhandler(StoreError)

@@ -101,8 +101,8 @@ TRIGGERS: tuple[Trigger, ...] = (
 )  # fmt: skip
 
 SILENT: tuple[str, ...] = (
-    "*.echo", "*.test", "batch.*", "database.*", "jobs.list", "jobs.retry", "judgement.*", "queue.*", "share.*",
-    "storage.*", "upload.begin", "webhook.*",
+    "*.echo", "*.test", "batch.*", "database.*", "jobs.list", "jobs.retry", "judgement.*", "queue.*",
+    "share.*", "storage.*", "upload.begin", "webhook.*",
 )  # fmt: skip
 """Actions of the trail that no message is made of: they move no patient data, or other rows tell of it."""
 

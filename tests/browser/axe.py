@@ -13,8 +13,8 @@ from tests.peers import ROOT, missing
 AXE = ROOT / "webui" / "frontend" / "node_modules" / "axe-core" / "axe.min.js"
 TAGS = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
 
-# Where a theme changes under a page, Chromium now and then keeps an inherited colour of the one before; a page
-# that is opened in the theme has the right one. So every style is computed anew before colours are judged.
+# Where a theme changes under a page, Chromium now and then keeps an inherited colour of the one before; a
+# page opened in the theme has the right one. So every style is computed anew before colours are judged.
 _RUN = """async (wanted) => {
   const root = document.documentElement;
   root.style.display = "none";

@@ -380,7 +380,7 @@ def test_room_is_made_before_new_images_are_refused_and_not_when_there_is_some(
 
 def test_a_lease_that_nobody_could_keep_costs_no_attempt(duties, database, monkeypatch):
     now = [0.0]
-    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("cxr_sr.scheduler.time.monotonic", lambda: now[0])
     with database.write() as session:
         job_id = builders.job(session).id
         builders.claim(session, seconds=-1)

@@ -68,7 +68,15 @@ class Slapd:
             )
         )  # fmt: skip
         self.url, self.tls_url = (f"{scheme}://127.0.0.1:{_free_port()}" for scheme in ("ldap", "ldaps"))
-        command = [program, "-f", folder / "slapd.conf", "-h", f"{self.url} {self.tls_url}", "-d", "0"]
+        command = [
+            str(program),
+            "-f",
+            str(folder / "slapd.conf"),
+            "-h",
+            f"{self.url} {self.tls_url}",
+            "-d",
+            "0",
+        ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self.manager = self._connected()
         self._furnish()

@@ -310,11 +310,12 @@ def test_what_was_lost_is_told(database, composer):
 
 
 def test_a_seal_of_the_trail_carries_its_digest_to_the_repository(database, composer):
-    said = {"seal": 7, "digest": "ab" * 32}
+    digest = "ab" * 32
+    said = {"seal": 7, "digest": digest}
     root = told(database, composer, "audit.seal", actor="scheduler", object_type="audit", detail=said)
     assert event(root) == ("110101", "R", "0")
     detail = root.find(".//ParticipantObjectDetail").get("value")
-    assert said["digest"] in base64.b64decode(detail).decode()
+    assert digest in base64.b64decode(detail).decode()
     assert people(root) == ["scheduler"]
 
 
