@@ -33,6 +33,7 @@ from tests.peers import require
 pytestmark = pytest.mark.slow
 
 IMAGES = size(2, 6)
+LOAD = size(3, 60)
 
 
 def database_file(node: Node) -> Path:
@@ -190,14 +191,16 @@ def test_copies_made_under_load_are_whole_and_a_node_works_on_one(
     node: Node, recorder: RecordingArchive, small_image, tmp_path
 ):
     begin(node)
-    modality = Modality(node.dicom_port, [small_image(number) for number in range(IMAGES)])
+    modality = Modality(node.dicom_port, [small_image(number) for number in range(LOAD)])
     modality.start()
-    modality.allow(IMAGES)
     copies: list[Path] = []
-    while modality.is_alive():
-        copies.append(Path(tmp_path) / f"copy-{len(copies)}.db")
+    for part in range(3):  # a copy while each third of them comes in
+        modality.allow(LOAD // 3)
+        so_far = part * LOAD // 3
+        wait_until(lambda least=so_far: len(modality.acknowledged) > least, 120, "more come in")  # type: ignore[misc]
+        copies.append(Path(tmp_path) / f"copy-{part}.db")
         assert node.run("db", "backup", str(copies[-1])).returncode == 0
-    modality.join()
+    wait_until(lambda: not modality.is_alive(), 240, "the last image is acknowledged")
     for copy in copies:
         with closing(sqlite3.connect(copy)) as connection:
             assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
@@ -207,20 +210,21 @@ def test_copies_made_under_load_are_whole_and_a_node_works_on_one(
     file = database_file(node)
     for more in ("", "-wal", "-shm"):
         file.with_name(file.name + more).unlink(missing_ok=True)
-    assert node.run("db", "restore", str(copies[len(copies) // 2])).returncode == 0
+    assert node.run("db", "restore", str(copies[1])).returncode == 0
     with node.database.read() as session:
         known = len(list(session.scalars(select(Job.id))))
     unnamed = len(list(adrift.unnamed_sources(node.database, LocalStore(node.folder / "var" / "objects"))))
-    assert known + unnamed == IMAGES
+    assert known + unnamed == LOAD
+    assert unnamed > 0
     node.start()
     wait_until(node.receives, 120, "the receiver listens")
     assert node.run("db", "adopt", "--by-rules").returncode == 0
-    wait_until(lambda: len(jobs(node)) == IMAGES and all_done(node), 400, "each image is done")
+    wait_until(lambda: len(jobs(node)) == LOAD and all_done(node), 400, "each image is done")
     assert received(node) == set(modality.acknowledged)
-    assert len(recorder.copies()) == IMAGES
+    assert len(recorder.copies()) == LOAD
     assert node.stop() == 0
     print(
-        f"{len(copies)} copies under load; in the one put back {known} of {IMAGES} images, {unnamed} taken in"
+        f"{len(copies)} copies under load; in the one put back {known} of {LOAD} images, {unnamed} taken in"
     )
 
 
