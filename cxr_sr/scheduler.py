@@ -33,7 +33,7 @@ from db import (
     tallies,
     verification,
 )
-from db.exchange import Document
+from db.exchange import Bookmark, Document
 from db.objects import LocalStore, ObjectStore, StoreError, store_of
 from db.presence import Presence
 from db.seals import Sealer
@@ -63,6 +63,8 @@ WEBHOOK_SECONDS = 2.0
 """Interval at which events are read for webhooks."""
 COUNT_SECONDS = 60.0
 """Interval at which jobs are counted for the charts."""
+ALIVE = "alive"
+"""Name of the bookmark by which the scheduler tries whether the database takes a row."""
 SLOW_SECONDS, GRACE_SECONDS = 3.0, 10.0
 """After a write that waited longer than the first, leases do not expire for the second: workers beat at least
 every five seconds."""
@@ -99,9 +101,13 @@ class Duties:
     def expire_leases(self) -> None:
         """Give the work of silent workers and senders to others; end deliveries whose time is over."""
         jobs = 0
-        if not self._back_lately():
-            with self.database.write() as session:
-                jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
+        try:
+            if not self._back_lately():
+                with self.database.write() as session:
+                    jobs = queue.expire_leases(session, max_attempts=self.settings.queue.max_attempts)
+        except SQLAlchemyError:
+            self._was_away = True
+            raise
         with self.database.write() as session:
             sent = deliveries.expire(session)
         with self.database.write() as session:
@@ -113,19 +119,14 @@ class Duties:
         """Whether the database takes writes again only since just now: workers that live first say so, and no
         job pays for a lease that nobody could keep."""
         began = time.monotonic()
-        try:
-            with self.database.write():
-                pass
-        except SQLAlchemyError:
-            self._was_away = True
-            raise
+        mark = Bookmark(name=ALIVE, position=int(utcnow().timestamp() * 1e6), put_off=[])
+        with self.database.write() as session:  # a full disk lets a transaction begin: a row must be written
+            session.merge(mark)
         now = time.monotonic()
-        if (self._was_away or now - began > SLOW_SECONDS) and not self._sparing:
+        if self._was_away or (now - began > SLOW_SECONDS and not self._sparing):  # slow for ever spares once
             self._sparing, self._spared_until = True, now + GRACE_SECONDS
         self._was_away = False
-        self._sparing = (
-            self._sparing and now < self._spared_until
-        )  # once: a slow database is no reason for ever
+        self._sparing = self._sparing and now < self._spared_until
         return self._sparing
 
     def purge(self) -> None:

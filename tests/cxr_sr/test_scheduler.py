@@ -234,7 +234,13 @@ def test_every_duty_stands_in_the_timetable(duties):
     names = {job.id for job in scheduler.timetable(duties).get_jobs()}
     daily = {"purge", "back_up", "write_statement"}
     often = {"expire_leases", "check_disk", "check_certificates", "echo", "sweep_orphans"}
-    assert names == daily | often | {"count_jobs", "check_alerts", "call_webhooks"}
+    assert names == daily | often | {
+        "count_jobs",
+        "check_alerts",
+        "call_webhooks",
+        "seal_trail",
+        "verify_trail",
+    }
 
 
 def test_the_conformance_statement_is_written_for_its_page(duties, database):
@@ -268,7 +274,8 @@ class TestAudit:
         stop.set()
         thread.join(timeout=60)
         assert "110120" in read()[0]
-        assert "110121" in read()[-1]
+        assert "110121" in read()[-2]
+        assert "110101" in read()[-1], "the seal over all of it"
         assert all("cxr-sr scheduler" in line for line in read())
 
     def test_a_repository_that_is_down_is_shown_and_holds_nothing_up(
@@ -378,7 +385,9 @@ def test_room_is_made_before_new_images_are_refused_and_not_when_there_is_some(
     assert [entry["event"] for entry in logs] == ["purged-early", "disk-low", "disk-low: over"]
 
 
-def test_a_lease_that_nobody_could_keep_costs_no_attempt(duties, database, monkeypatch):
+@pytest.mark.parametrize("fails", ["the lock", "the row"])
+def test_a_lease_that_nobody_could_keep_costs_no_attempt(duties, database, monkeypatch, fails):
+    """A full disk lets a transaction begin and fails at its first row."""
     now = [0.0]
     monkeypatch.setattr("cxr_sr.scheduler.time.monotonic", lambda: now[0])
     with database.write() as session:
@@ -389,10 +398,15 @@ def test_a_lease_that_nobody_could_keep_costs_no_attempt(duties, database, monke
     def away():
         raise OperationalError("BEGIN IMMEDIATE", {}, Exception("locked"))
 
-    monkeypatch.setattr(database, "write", away)
+    expire = queue.expire_leases
+    if fails == "the lock":
+        monkeypatch.setattr(database, "write", away)
+    else:
+        monkeypatch.setattr(queue, "expire_leases", lambda *_args, **_more: away())
     with pytest.raises(OperationalError):
         duties.expire_leases()
     monkeypatch.setattr(database, "write", write)
+    monkeypatch.setattr(queue, "expire_leases", expire)
     duties.expire_leases()
     now[0] += scheduler.GRACE_SECONDS - 1
     duties.expire_leases()
