@@ -188,7 +188,7 @@ def test_whatever_peers_say_the_receiver_answers_the_next_and_gives_back_what_it
     talk()
     end = door.settled()
     assert before is not None
-    assert end.threads <= start.threads
+    assert end.threads <= start.threads + 1  # a pool may have come to its size meanwhile
     assert end.files <= start.files
     assert end.memory - before.memory < MOST_GROWTH
     print(

@@ -11,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+import structlog
 from flask import Flask
 from sqlalchemy import select
 
@@ -284,16 +285,17 @@ def test_a_wrong_password_a_strange_name_and_a_locked_account_look_alike(
 
 @pytest.mark.parametrize("code", ["530", "531", "532", "533", "701", "773"])
 def test_an_account_that_has_expired_or_is_disabled_there_is_told_in_general_words(
-    ad: ActiveDirectory, visit: Maker, code: str, capsys: pytest.CaptureFixture[str]
+    ad: ActiveDirectory, visit: Maker, code: str
 ) -> None:
     ad.refusal = f"49 data {code}"
     person = visit(of(ad))
-    answer = person.login("oona", SECRET)
+    with structlog.testing.capture_logs() as logs:
+        answer = person.login("oona", SECRET)
     assert answer.status_code == 403
     assert "does not let this account in" in answer.text
     assert code not in answer.text
     assert who(person) is None
-    assert f"code={code}" in capsys.readouterr().out
+    assert [entry["code"] for entry in logs if "code" in entry] == [code]
 
 
 def test_failures_there_count_here_and_then_nobody_is_asked(ad: ActiveDirectory, visit: Maker) -> None:
@@ -439,11 +441,11 @@ def test_a_slow_directory_holds_few_threads(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_password_of_the_nodes_account_is_not_in_what_is_logged(
-    ad: ActiveDirectory, visit: Maker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ad: ActiveDirectory, visit: Maker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ad.refusal = "52 unavailable"
     person = visit(of(ad, bind_password="svc-very-secret"))
-    answer = person.login("oona", "typed-very-secret")
-    shown = capsys.readouterr()
-    assert "directory is of no use" in shown.out
-    assert "very-secret" not in shown.out + shown.err + answer.text
+    with structlog.testing.capture_logs() as logs:
+        answer = person.login("oona", "typed-very-secret")
+    assert "the directory is of no use" in [entry["event"] for entry in logs]
+    assert "very-secret" not in repr(logs) + answer.text

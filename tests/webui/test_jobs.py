@@ -81,7 +81,7 @@ def test_a_search_finds_by_patient_accession_uid_date_and_state(
     assert found(study_from="2026-01-03") == []
     assert found(state=["done"]) == []
     assert found(limit=1) == [second]
-    assert found(cursor=second) == [first]
+    assert found(cursor=str(second)) == [first]
 
 
 @pytest.mark.parametrize(
