@@ -29,6 +29,7 @@ SEEDS = [int(word) for word in os.environ.get("KILL_SEEDS", "1 2 3" if LONG else
 
 IMAGES = int(os.environ.get("KILL_IMAGES", size(12, 1000)))
 KILLS = int(os.environ.get("KILL_KILLS", size(6, 100)))
+"""Of each run; at full size one takes twenty minutes on two idle cores."""
 
 VICTIMS = ("receiver", "worker", "worker", "sender", "sender", "web", "scheduler")
 MORE_VICTIMS = (*VICTIMS * 2, "all", "all", "supervisor")
