@@ -30,7 +30,7 @@ help:
 	@echo "make test     the test suite (ARGS='tests/db -k lease' for a part)"
 	@echo "make lint     ruff, mypy, import rules, licences"
 	@echo "make bench    the project's benchmarks"
-	@echo "make faults   the long part of the fault tests: kills, power cuts, full disks, strange peers (an hour)"
+	@echo "make faults   the long part of the fault tests: kills, power cuts, full disks, strange peers (hours)"
 	@echo "make fuzz     fuzzing of everything that parses something from outside (FUZZ_SECONDS=3600)"
 	@echo "make words    the catalogues of translations brought to what is marked in the pages"
 	@echo "make load     how quickly a busy node with 100,000 jobs answers (ARGS='--seconds 120 --json')"
