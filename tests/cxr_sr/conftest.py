@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from config import Settings
+from cxr_sr import cli
 from db import Database, schema
 from db.objects import ObjectStore, open_store
 
@@ -28,6 +29,19 @@ def data_dir(tmp_path) -> Path:
 @pytest.fixture
 def settings(data_dir) -> Settings:
     return Settings(data_dir=data_dir)
+
+
+@pytest.fixture
+def run_db(data_dir, monkeypatch, capsys) -> Callable[..., tuple[int, str, str]]:
+    """Return a function that runs `cxr-sr db ...`: exit status, output, and what it said on stderr."""
+    monkeypatch.setenv("CXR_SR_DATA_DIR", str(data_dir))
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        status = cli.run(["db", *map(str, arguments)])
+        shown = capsys.readouterr()
+        return status, shown.out, shown.err
+
+    return call
 
 
 @pytest.fixture

@@ -20,18 +20,6 @@ from tests import dicom_variants as variants
 
 
 @pytest.fixture
-def run(data_dir, monkeypatch, capsys):
-    monkeypatch.setenv("CXR_SR_DATA_DIR", str(data_dir))
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        status = cli.run(["db", *map(str, arguments)])
-        shown = capsys.readouterr()
-        return status, shown.out, shown.err
-
-    return call
-
-
-@pytest.fixture
 def bring(settings, store):
     """A function that takes an image in as from a modality; returns the key of its object."""
 
@@ -48,7 +36,7 @@ def bring(settings, store):
 
 
 @pytest.fixture
-def restored(settings, database, store, bring, run, tmp_path, data_dir):
+def restored(settings, database, store, bring, run_db, tmp_path, data_dir):
     """A node put back to a copy: one image came before it, two after, and one of before is gone since.
 
     Returns the keys of those that came after.
@@ -56,13 +44,13 @@ def restored(settings, database, store, bring, run, tmp_path, data_dir):
     gone = bring(database)
     bring(database)
     copy = tmp_path / "copy.db"
-    assert run("backup", copy)[0] == 0
+    assert run_db("backup", copy)[0] == 0
     later = [bring(database) for _ in range(2)]
     store.delete(gone)
     database.close()
     for path in data_dir.glob("cxr-sr.db*"):
         path.unlink()
-    status, _, said = run("restore", copy)
+    status, _, said = run_db("restore", copy)
     assert status == 0
     assert "2 images came after this copy was made; they are kept: `cxr-sr db adopt`" in said
     assert "1 objects that the copy names are not in the store" in said
@@ -77,7 +65,7 @@ def states(settings):
     return found
 
 
-def test_images_that_came_after_the_copy_are_kept_told_of_and_taken_in(settings, store, restored, run):
+def test_images_that_came_after_the_copy_are_kept_told_of_and_taken_in(settings, store, restored, run_db):
     opened = Database(settings.database_url)
     assert retention.sweep_orphans(opened, store, utcnow()) == 0
     assert set(adrift.unnamed_sources(opened, store)) == set(restored)
@@ -85,9 +73,9 @@ def test_images_that_came_after_the_copy_are_kept_told_of_and_taken_in(settings,
         assert "restored" in {one.kind for one in alerts.look(session, settings, store.room())}
     with pytest.raises(doctor.Caution, match="db adopt"):
         doctor.check_database(settings)
-    assert set(run("adopt", "--list")[1].split()) == set(restored)
+    assert set(run_db("adopt", "--list")[1].split()) == set(restored)
 
-    status, said, _ = run("adopt")
+    status, said, _ = run_db("adopt")
     assert (status, said) == (0, "job 3\njob 4\n")
     assert states(settings)[2:] == [(JobState.QUEUED, Purpose.MANUAL, "upload")] * 2
     assert not any((store.root / key).exists() for key in restored)
@@ -100,32 +88,32 @@ def test_images_that_came_after_the_copy_are_kept_told_of_and_taken_in(settings,
     opened.close()
 
 
-def test_by_rules_they_are_as_if_a_modality_had_sent_them(settings, restored, run):
-    assert run("adopt", "--by-rules")[0] == 0
+def test_by_rules_they_are_as_if_a_modality_had_sent_them(settings, restored, run_db):
+    assert run_db("adopt", "--by-rules")[0] == 0
     assert states(settings)[2:] == [(JobState.QUEUED, Purpose.CLINICAL, "dimse")] * 2
 
 
-def test_those_that_nobody_wants_are_left_to_the_sweep(settings, store, restored, run):
-    assert run("adopt", "--none")[0] == 0
+def test_those_that_nobody_wants_are_left_to_the_sweep(settings, store, restored, run_db):
+    assert run_db("adopt", "--none")[0] == 0
     opened = Database(settings.database_url)
     assert len(states(settings)) == 2
     assert retention.sweep_orphans(opened, store, utcnow()) == 2
     opened.close()
 
 
-def test_a_modality_that_sends_again_meets_no_twin_when_they_are_taken_in(settings, store, restored, run):
+def test_a_modality_that_sends_again_meets_no_twin_when_they_are_taken_in(settings, store, restored, run_db):
     opened = Database(settings.database_url)
     file = store.spool / "arrival"
     with store.open(restored[0]) as stream:
         file.write_bytes(stream.read())
     intake(opened, store, Arrival(file, "application/dicom"), Origin("dimse", "MODALITY"), max_waiting=100)
     opened.close()
-    assert run("adopt", "--by-rules")[1].count("(was here already)") == 1
+    assert run_db("adopt", "--by-rules")[1].count("(was here already)") == 1
     assert len(states(settings)) == 4
 
 
 @pytest.mark.parametrize("lost", ["missing", "of no length"])
-def test_an_empty_database_beside_images_is_not_begun_with(settings, database, bring, data_dir, lost, run):
+def test_an_empty_database_beside_images_is_not_begun_with(settings, database, bring, data_dir, lost, run_db):
     bring(database)
     database.close()
     for path in data_dir.glob("cxr-sr.db*"):
@@ -134,7 +122,7 @@ def test_an_empty_database_beside_images_is_not_begun_with(settings, database, b
         (data_dir / "cxr-sr.db").touch()
     with pytest.raises(SchemaError, match="empty, but the object store holds images"):
         prepare(settings)
-    status, _, said = run("upgrade")
+    status, _, said = run_db("upgrade")
     assert status == 1
     assert said.count("\n") == 1
     assert "cxr-sr db restore" in said

@@ -19,15 +19,14 @@ from config import Destination
 from config.settings import QueueSettings
 from db import deliveries, queue
 from db.models import Job, JobEvent
-from db.objects import LocalStore
 from db.states import DeliveryState
 from db.types import utcnow
 from pacs_node import sender
 from tests.faults import strange as peers
 from tests.faults.sizes import size
 from tests.faults.strange import Behaviour, Gone, Request, Wire, answering, good, strange
-from tests.pacs_node.nodes import dicom_threads, eventually, make_database, make_object, make_settings
-from tests.pacs_node.office import Office
+from tests.pacs_node.nodes import make_object
+from tests.pacs_node.office import Office, offices
 
 S = DeliveryState
 SHORT = 0.4
@@ -37,25 +36,10 @@ SHORT = 0.4
 @pytest.fixture
 def office(tmp_path) -> Iterator[Callable[..., Office]]:
     """Return a function that opens a node's office; patience is long but where a test makes it short."""
-    opened: list[Office] = []
-
-    def open_office(**dicom: float) -> Office:
-        patient = dict.fromkeys(("acse_timeout", "dimse_timeout", "network_timeout", "handshake_timeout"), 60)
-        settings = make_settings(
-            tmp_path / "node",
-            dicom=patient | dicom,
-            queue={"retry_base_seconds": 0.05, "retry_max_seconds": 0.2},
-        )
-        office = Office(settings, make_database(settings), LocalStore(settings.data_dir / "objects"))
-        opened.append(office)
-        return office
-
-    yield open_office
-    for one in opened:
-        one.stop.set()
-        one.sender.drain()
-        one.database.close()
-    assert eventually(lambda: not [t for t in dicom_threads() if t.name.startswith(("courier-", "lease-"))])
+    patient = dict.fromkeys(("acse_timeout", "dimse_timeout", "network_timeout", "handshake_timeout"), 60)
+    retries = {"retry_base_seconds": 0.05, "retry_max_seconds": 0.2}
+    with offices(tmp_path / "node") as open_office:
+        yield lambda **dicom: open_office(dicom=patient | dicom, queue=retries)
 
 
 def to(port: int, name: str = "strange", **more: Any) -> Destination:

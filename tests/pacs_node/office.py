@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from pydicom.dataset import Dataset
 from sqlalchemy import select
@@ -17,7 +20,7 @@ from db.models import Delivery, Job, PeerStatus
 from db.objects import LocalStore
 from db.states import DeliveryState
 from pacs_node import header, sender
-from tests.pacs_node.nodes import encoded, eventually
+from tests.pacs_node.nodes import dicom_threads, encoded, eventually, make_database, make_settings
 
 S = DeliveryState
 
@@ -94,3 +97,22 @@ class Office:
     def peer(self, name: str) -> PeerStatus | None:
         with self.database.read() as session:
             return session.get(PeerStatus, name)
+
+
+@contextmanager
+def offices(folder: Path) -> Iterator[Callable[..., Office]]:
+    """A function that opens an office in `folder` with settings; all are closed, and no thread is left."""
+    opened: list[Office] = []
+
+    def open_office(**options: Any) -> Office:
+        settings = make_settings(folder, **options)
+        office = Office(settings, make_database(settings), LocalStore(settings.data_dir / "objects"))
+        opened.append(office)
+        return office
+
+    yield open_office
+    for one in opened:
+        one.stop.set()
+        one.sender.drain()
+        one.database.close()
+    assert eventually(lambda: not [t for t in dicom_threads() if t.name.startswith(("courier-", "lease-"))])

@@ -18,7 +18,6 @@ import config.network
 from config import Destination
 from db import commands, deliveries, queue
 from db.models import Job
-from db.objects import LocalStore
 from db.states import DeliveryState, JobState
 from pacs_node import codecs, courier, header, sender, transcode
 from pacs_node.archive import Archive
@@ -28,34 +27,19 @@ from tests.pacs_node.nodes import (
     DX,
     EXPLICIT,
     IMPLICIT,
-    dicom_threads,
     encoded,
     eventually,
-    make_database,
     make_object,
-    make_settings,
 )
-from tests.pacs_node.office import Office
+from tests.pacs_node.office import Office, offices
 
 S = DeliveryState
 
 
 @pytest.fixture
 def office(tmp_path) -> Iterator[Callable[..., Office]]:
-    opened: list[Office] = []
-
-    def open_office(**options: Any) -> Office:
-        settings = make_settings(tmp_path / "node", **options)
-        office = Office(settings, make_database(settings), LocalStore(settings.data_dir / "objects"))
-        opened.append(office)
-        return office
-
-    yield open_office
-    for one in opened:
-        one.stop.set()
-        one.sender.drain()
-        one.database.close()
-    assert eventually(lambda: not [t for t in dicom_threads() if t.name.startswith(("courier-", "lease-"))])
+    with offices(tmp_path / "node") as open_office:
+        yield open_office
 
 
 @pytest.fixture
